@@ -1,0 +1,312 @@
+package healthmesh
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A Target is one endpoint to check.
+type Target struct {
+	ID       EndpointID
+	Name     string // for logs: "www.geo.example.com. 127.0.1.1"
+	Service  string // absolute name
+	Endpoint string // address or host name
+	Check    Check  // with its defaults filled in; without a type, the target is not checked and not reported
+}
+
+// AgentOptions are what an agent does in its region.
+type AgentOptions struct {
+	Targets  []Target
+	Load     LoadConfig
+	Capacity float64
+	Log      *slog.Logger
+}
+
+// The bounds of an agent's work.
+const (
+	maxChecks = 128         // checks that run at once: each has a socket
+	maxPhase  = time.Second // until the first check, so that checks are not in step
+	loadStep  = 0.01        // a smaller relative change of load goes out with the next report
+)
+
+// RunAgent checks the targets and reads the load until ctx ends, and publishes every change to m. A value from
+// reload replaces the options; targets that stay keep their state.
+func RunAgent(ctx context.Context, m *Mesh, o AgentOptions, reload <-chan AgentOptions) {
+	runAgent(ctx, m.Publish, o, reload)
+}
+
+func runAgent(ctx context.Context, publish func(Status), o AgentOptions, reload <-chan AgentOptions) {
+	a := &checker{
+		publish: publish,
+		watches: make(map[string]*watch),
+		results: make(chan result),
+		loads:   make(chan reading),
+		slots:   make(chan struct{}, maxChecks),
+	}
+	defer a.running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.adopt(ctx, o)
+	stale := time.NewTicker(minInterval)
+	defer stale.Stop()
+	for {
+		select {
+		case r := <-a.results:
+			a.judge(r)
+		case r := <-a.loads:
+			a.takeLoad(r)
+		case now := <-stale.C:
+			a.ageLoad(now)
+		case o := <-reload:
+			a.adopt(ctx, o)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// A checker is the state of an agent's checks, owned by one goroutine.
+type checker struct {
+	publish func(Status)
+	results chan result   // from the watches' goroutines
+	loads   chan reading  // from the load's goroutine
+	slots   chan struct{} // a token for each check that runs
+	running sync.WaitGroup
+
+	o        AgentOptions
+	watches  map[string]*watch // by Target.key
+	stopLoad context.CancelFunc
+	load     float64
+	loadAt   time.Time // when it was read; zero: there is none
+	loadErr  string    // the last reading's error, "" if none
+	said     float64   // the load that was published last
+}
+
+// A watch is one check that runs again and again, for all targets with the same key. The checker's goroutine owns all
+// but what its own goroutine was started with.
+type watch struct {
+	targets []Target
+	stop    context.CancelFunc
+
+	state    State
+	reason   reason
+	opposing int // results in a row that speak against the state
+}
+
+// A result is the outcome of one check.
+type result struct {
+	watch *watch
+	ok    bool
+	why   reason
+}
+
+// adopt makes o what is done. Watches that o still has go on as they are.
+func (a *checker) adopt(ctx context.Context, o AgentOptions) {
+	o.Log = cmp.Or(o.Log, slog.Default())
+	before := a.endpoints()
+	old := a.watches
+	a.watches = make(map[string]*watch, len(old))
+	count := 0
+	for _, t := range o.Targets {
+		if t.Check.Type == "" {
+			continue
+		}
+		if count++; count > maxEndpoints {
+			o.Log.Error("endpoint is not checked, the region has too many", "endpoint", t.Name, "most", maxEndpoints)
+			continue
+		}
+		key := t.key()
+		w := a.watches[key]
+		if w == nil {
+			if w = old[key]; w != nil {
+				w.targets = nil
+				delete(old, key)
+			} else {
+				// The check of an endpoint changed: what is known of the endpoint stays, until the new check says otherwise.
+				known := before[t.ID]
+				w = &watch{state: known.State, reason: parseReason(known.Reason)}
+				a.start(ctx, w, newProbe(t))
+			}
+			a.watches[key] = w
+		}
+		w.targets = append(w.targets, t)
+	}
+	for _, w := range old {
+		w.stop()
+		w.targets = nil // a result on its way speaks of nothing
+	}
+	if o.Load != a.o.Load {
+		a.startLoad(ctx, o.Load)
+	}
+	a.o = o
+	a.tell()
+}
+
+// start runs p for w until w is stopped.
+func (a *checker) start(ctx context.Context, w *watch, p *probe) {
+	ctx, w.stop = context.WithCancel(ctx)
+	a.running.Go(func() {
+		if !sleep(ctx, rand.N(min(p.check.Interval, maxPhase))) {
+			return
+		}
+		tick := time.NewTicker(p.check.Interval)
+		defer tick.Stop()
+		for {
+			select {
+			case a.slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			ok, why := p.run(ctx)
+			<-a.slots
+			select {
+			case a.results <- result{w, ok, why}:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// judge counts a result. The first one decides at once; after it, as many in a row as fall or rise says.
+func (a *checker) judge(r result) {
+	w := r.watch
+	now, needed := Down, 1
+	if r.ok {
+		now = Up
+	}
+	if len(w.targets) == 0 {
+		return
+	}
+	switch check := w.targets[0].Check; {
+	case w.state == now:
+		w.opposing = 0
+		return
+	case w.state == Up:
+		needed = check.Fall
+	case w.state == Down:
+		needed = check.Rise
+	}
+	if w.opposing++; w.opposing < needed {
+		return
+	}
+	for _, t := range w.targets {
+		a.o.Log.Info("endpoint", "endpoint", t.Name, "before", w.state.String(), "after", now.String(), "cause", r.why.String())
+	}
+	w.state, w.reason, w.opposing = now, r.why, 0
+	a.tell()
+}
+
+func (a *checker) endpoints() map[EndpointID]Endpoint {
+	all := make(map[EndpointID]Endpoint)
+	for _, w := range a.watches {
+		for _, t := range w.targets {
+			all[t.ID] = Endpoint{w.state, w.reason.String()}
+		}
+	}
+	return all
+}
+
+// tell publishes the state of the region.
+func (a *checker) tell() {
+	a.said = a.load
+	a.publish(Status{Capacity: a.o.Capacity, Load: a.load, HasLoad: !a.loadAt.IsZero(), Endpoints: a.endpoints()})
+}
+
+// A reading is one outcome of reading the load.
+type reading struct {
+	from LoadConfig
+	load float64
+	at   time.Time
+	err  error
+}
+
+// startLoad reads the load as c says, in place of what was read before.
+func (a *checker) startLoad(ctx context.Context, c LoadConfig) {
+	if a.stopLoad != nil {
+		a.stopLoad()
+	}
+	a.load, a.loadAt, a.loadErr = 0, time.Time{}, ""
+	ctx, a.stopLoad = context.WithCancel(ctx)
+	if c.URL == "" {
+		return
+	}
+	a.running.Go(func() {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.Proxy = nil // the region's load is in the region
+		defer transport.CloseIdleConnections()
+		client := &http.Client{Transport: transport}
+		tick := time.NewTicker(c.Interval)
+		defer tick.Stop()
+		for {
+			load, err := readLoad(ctx, client, c)
+			select {
+			case a.loads <- reading{c, load, time.Now(), err}:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+func (a *checker) takeLoad(r reading) {
+	if r.from != a.o.Load {
+		return // a reload came in between
+	}
+	problem := ""
+	if r.err != nil {
+		problem = r.err.Error()
+	}
+	if problem != a.loadErr {
+		if problem != "" {
+			a.o.Log.Warn("load cannot be read", "url", r.from.URL, "error", problem)
+		} else {
+			a.o.Log.Info("load is read again", "url", r.from.URL)
+		}
+		a.loadErr = problem
+	}
+	if r.err != nil {
+		return
+	}
+	first := a.loadAt.IsZero()
+	a.load, a.loadAt = r.load, r.at
+	if first || math.Abs(a.load-a.said) > loadStep*a.said {
+		a.tell()
+	}
+}
+
+// ageLoad stops reporting a load that was not read for long.
+func (a *checker) ageLoad(now time.Time) {
+	if a.loadAt.IsZero() || now.Sub(a.loadAt) < a.o.Load.MaxAge {
+		return
+	}
+	a.o.Log.Warn("load is too old and no longer reported", "url", a.o.Load.URL, "age", now.Sub(a.loadAt).Round(time.Second))
+	a.load, a.loadAt = 0, time.Time{}
+	a.tell()
+}
+
+// sleep waits, and says whether ctx was still good after it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

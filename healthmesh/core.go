@@ -1,0 +1,402 @@
+package healthmesh
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// The pace of the mesh's goroutine.
+const (
+	mergePause   = 20 * time.Millisecond  // at least between two evaluations: a burst of reports is merged at once
+	amountPause  = 100 * time.Millisecond // at least between two tokens for changes of load and capacity alone
+	publishDelay = 5 * time.Millisecond   // after a change, so that changes that come together go out together
+	publishPause = 50 * time.Millisecond  // at least between two reports
+	tickMost     = 250 * time.Millisecond // between looks at the leases: a silent region falls at most so long after its lease
+	tickLeast    = 10 * time.Millisecond
+	maxDirect    = 32 // directors that reports and orders are sent to directly; gossip brings them to the others
+)
+
+// A core is the state of a node's part in the mesh, and the one goroutine that changes it.
+type core struct {
+	// Immutable.
+	o      Options
+	gossip *gossip
+	scribe *scribe
+	joiner *joiner
+	send   func(memberlist.Node, []byte) error // one packet, best effort
+
+	// How others reach the goroutine.
+	statuses *mailbox[Status]
+	gives    chan giving
+	leaves   chan chan []byte
+
+	// What others may read; written by the goroutine.
+	view    atomic.Pointer[View]
+	changed chan struct{} // has a token when the view changed
+	settled chan struct{} // closed when the view is the best there is to start with
+	counts  counts
+
+	// Owned by the goroutine.
+	table     *table
+	belief    belief
+	orders    orders
+	book      peerBook
+	nodes     []memberlist.Node // the members, by name
+	number    numbering         // of the last own report
+	status    *Status           // what own reports say; nil before the first
+	left      bool              // the last report has gone out
+	usurped   bool              // another agent reports under this one's name
+	sent      time.Time         // when the last own report went out
+	evaluated time.Time
+	told      time.Time // when the last token for amounts went out
+	owed      bool      // a token for amounts is due
+	start     starting
+}
+
+// starting is how far the way to settled is.
+type starting struct {
+	peer bool // a peer's table came
+	self bool // the node's own table came: a seed is another address of this node
+	none bool // no seed answered in the first round
+	some bool // some seed did
+}
+
+// giving is an order on its way in; done has room for one error.
+type giving struct {
+	order Order
+	done  chan error
+}
+
+// counts are for Stats.
+type counts struct{ undecodable, refused atomic.Uint64 }
+
+// run owns the state until ctx ends.
+func (c *core) run(ctx context.Context) {
+	tick := time.NewTicker(min(max(c.o.Config.Beat/4, tickLeast), tickMost))
+	defer tick.Stop()
+	beat := time.NewTicker(c.o.Config.Beat)
+	defer beat.Stop()
+	var evaluate, publish <-chan time.Time // nil unless one is due
+	soon := func(due <-chan time.Time, last time.Time, pause, least time.Duration) <-chan time.Time {
+		if due != nil {
+			return due
+		}
+		return time.After(max(time.Until(last.Add(pause)), least))
+	}
+	for {
+		dirty := false
+		select {
+		case <-c.gossip.packets.ready:
+			dirty = c.takePackets()
+		case <-c.gossip.states.ready:
+			dirty = c.takeStates()
+		case <-c.gossip.members.changed:
+			dirty = c.takeMembers()
+		case <-c.statuses.ready:
+			if s := c.statuses.take(); len(s) > 0 {
+				c.status = &s[len(s)-1]
+				publish = soon(publish, c.sent, publishPause, publishDelay)
+			}
+		case g := <-c.gives:
+			c.give(g)
+		case done := <-c.leaves:
+			done <- c.leave()
+		case answered := <-c.joiner.first:
+			c.start.some, c.start.none = answered, !answered
+			c.settle()
+		case <-publish:
+			publish = nil
+			dirty = c.report(time.Now())
+		case <-beat.C:
+			dirty = c.report(time.Now())
+		case <-evaluate:
+			evaluate = nil
+			c.evaluate(time.Now())
+		case <-tick.C:
+			c.tick(time.Now())
+		case <-ctx.Done():
+			return
+		}
+		if dirty {
+			evaluate = soon(evaluate, c.evaluated, mergePause, 0)
+		}
+	}
+}
+
+// tick looks at all that changes by itself with time.
+func (c *core) tick(now time.Time) {
+	c.table.forget(now)
+	c.orders.forget(now)
+	c.succeed(now)
+	c.evaluate(now)
+	if c.owed && now.Sub(c.told) >= amountPause {
+		c.tell(now)
+	}
+}
+
+func (c *core) takePackets() (dirty bool) {
+	for _, a := range c.gossip.packets.take() {
+		m, err := decodeMessage(a.b, a.at)
+		if err != nil {
+			c.counts.undecodable.Add(1)
+			continue
+		}
+		dirty = c.apply(m, time.Now()) || dirty
+	}
+	return dirty
+}
+
+func (c *core) takeStates() (dirty bool) {
+	for _, a := range c.gossip.states.take() {
+		m, err := decodeState(a.b, a.at)
+		if err != nil {
+			c.counts.undecodable.Add(1)
+			continue
+		}
+		dirty = c.apply(m, time.Now()) || dirty
+		if m.from == c.o.Name {
+			c.start.self = true
+		} else {
+			c.start.peer = true
+		}
+	}
+	if !c.isSettled() {
+		c.evaluate(time.Now()) // so that whoever waits to be settled sees what came in
+		c.settle()
+	}
+	return dirty
+}
+
+// apply takes what is new in a message, and passes on what is new and fresh. It says whether anything was.
+func (c *core) apply(m message, now time.Time) (dirty bool) {
+	c.counts.undecodable.Add(uint64(m.bad))
+	for _, p := range m.parts {
+		switch c.table.apply(p, now) {
+		case applied:
+			dirty = true
+			if now.Sub(p.at) < c.o.Config.Lease/2 {
+				c.queueReport(p)
+			}
+		case refused:
+			c.counts.refused.Add(1)
+		}
+	}
+	for _, o := range m.orders {
+		switch v, _ := c.orders.apply(o, now); v {
+		case applied:
+			dirty = true
+			c.queueOrder(o)
+			c.logOrder(o)
+		case refused:
+			c.counts.refused.Add(1)
+		}
+	}
+	return dirty
+}
+
+func (c *core) takeMembers() bool {
+	before := c.nodes
+	c.nodes = c.gossip.members.all()
+	c.book.update(append(before, c.nodes...), c.o.Name, time.Now())
+	addrs := c.book.addrs()
+	c.joiner.peers.Store(&addrs)
+	c.save(nil)
+	return true
+}
+
+// settle closes settled when nothing better than the present view is to be waited for.
+func (c *core) settle() {
+	if !c.isSettled() && (c.start.peer || c.start.none || c.start.some && c.start.self) {
+		close(c.settled)
+	}
+}
+
+func (c *core) isSettled() bool {
+	select {
+	case <-c.settled:
+		return true
+	default:
+		return false
+	}
+}
+
+// report sends this agent's state of its region, if there is one to send.
+func (c *core) report(now time.Time) bool {
+	if c.status == nil || c.left {
+		return false
+	}
+	c.emit(*c.status, false, now)
+	return true
+}
+
+// emit makes a report, takes it in, and sends it: to the directors at once, which makes the mesh as fast as the network
+// and costs the same on every beat; and by gossip, which finds its way around a broken link.
+func (c *core) emit(s Status, leaving bool, now time.Time) (messages [][]byte) {
+	c.number.Sequence++
+	c.sent = now
+	for _, r := range split(report{Agent: c.o.Name, Region: c.o.Region, numbering: c.number, Leaving: leaving}, s) {
+		p := &part{report: r, raw: r.encode(nil), at: now}
+		c.table.apply(p, now)
+		c.queueReport(p)
+		m := reportMessage(p, now)
+		c.toDirectors(m)
+		messages = append(messages, m)
+	}
+	return messages
+}
+
+// leave makes the last report and returns its message, nil if there is nothing to say.
+func (c *core) leave() []byte {
+	if c.status == nil || c.left {
+		return nil
+	}
+	c.left = true
+	return c.emit(Status{}, true, time.Now())[0]
+}
+
+// succeed makes this agent the successor of a life of which the table has a larger number, once that life is
+// silent: its memory was lost and its clock set back. While the other is heard, it is this one that is the past,
+// a process that was stopped and woke up, say, and it must not take over.
+func (c *core) succeed(now time.Time) {
+	a := c.table.agents[c.o.Name]
+	if c.status == nil || c.left || a == nil || !a.newest.after(c.number) {
+		return
+	}
+	if now.Sub(a.heard().at) < c.o.Config.Lease {
+		if !c.usurped {
+			c.usurped = true
+			c.o.Log.Error("another agent reports under this one's name with a later incarnation, this one is not heard",
+				"name", c.o.Name, "incarnation", c.number.Incarnation, "later", a.newest.Incarnation)
+		}
+		return
+	}
+	c.usurped = false
+	c.number = numbering{Incarnation: a.newest.Incarnation + 1}
+	c.o.Log.Warn("an earlier life of this agent had a later incarnation, taking the next one", "incarnation", c.number.Incarnation)
+	c.save(nil)
+	c.report(now)
+}
+
+// give takes an operator's order, and tells its outcome when the order is on disk.
+func (c *core) give(g giving) {
+	now := time.Now()
+	o, err := c.orders.give(g.order, c.o.Name, now)
+	if err != nil {
+		g.done <- err
+		return
+	}
+	c.logOrder(o)
+	c.queueOrder(o)
+	c.toDirectors(orderMessage(o))
+	c.evaluate(now)
+	c.save(g.done)
+}
+
+func (c *core) logOrder(o Order) {
+	c.o.Log.Info("order", "region", o.Region, "kind", o.Kind, "by", o.By, "at", o.At, "until", o.Until, "reason", o.Reason)
+}
+
+func (c *core) queueReport(p *part) {
+	c.gossip.reportQueue.QueueBroadcast(&broadcast{name: p.Agent + " " + string(rune(p.Part)), p: p})
+}
+
+func (c *core) queueOrder(o Order) {
+	c.gossip.orderQueue.QueueBroadcast(&broadcast{name: o.Region, b: orderMessage(o)})
+}
+
+// directors are the members to send to directly.
+func (c *core) directors() []memberlist.Node {
+	var all []memberlist.Node
+	for _, n := range c.nodes {
+		if member(n).Role == roleDirector && n.Name != c.o.Name && len(all) < maxDirect {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func (c *core) toDirectors(m []byte) {
+	for _, n := range c.directors() {
+		if err := c.send(n, m); err != nil {
+			c.o.Log.Debug("packet to a director not sent", "director", n.Name, "error", err) // gossip sends it again
+		}
+	}
+}
+
+// save hands the memory to the scribe; done, if not nil, gets the outcome.
+func (c *core) save(done chan error) {
+	m := memory{Incarnation: c.number.Incarnation, Peers: c.book.list()}
+	m.setRegions(c.belief.regions)
+	for _, o := range c.orders {
+		m.Orders = append(m.Orders, o)
+	}
+	slices.SortFunc(m.Orders, func(a, b Order) int { return a.At.Compare(b.At) })
+	c.scribe.put(m, done)
+}
+
+// evaluate makes a view of all that is known at now, publishes it, and sees to what follows from its change.
+func (c *core) evaluate(now time.Time) {
+	before := c.belief
+	c.belief = believe(c.table, before, c.o.Config.Lease, now)
+	c.evaluated = now
+	c.gossip.carried.Store(&carried{c.table.all(), slices.Collect(maps.Values(c.orders))})
+
+	old := c.view.Load()
+	v := compose(c.belief, c.orders, c.nodes, now)
+	diff := compare(old, v)
+	v.Number = old.Number
+	if diff != same {
+		v.Number++
+	}
+	c.view.Store(v)
+	switch diff {
+	case amounts:
+		c.owed = true
+		if now.Sub(c.told) >= amountPause {
+			c.tell(now)
+		}
+	case meaning:
+		c.tell(now)
+		c.logChanges(before, c.belief)
+		c.save(nil)
+	}
+}
+
+func (c *core) tell(now time.Time) {
+	c.told, c.owed = now, false
+	poke(c.changed)
+}
+
+// logChanges logs one line for each region that changed, and one for the node's own isolation.
+func (c *core) logChanges(before, after belief) {
+	for name, r := range after.regions {
+		was := before.regions[name]
+		if was == nil {
+			was = &Region{}
+		}
+		if r.State != was.State || r.Held != was.Held {
+			c.o.Log.LogAttrs(context.Background(), levelOf(r), "region", slog.String("region", name),
+				slog.String("before", was.State.String()), slog.String("after", r.State.String()),
+				slog.Bool("held", r.Held), slog.String("cause", r.Cause))
+		}
+	}
+	switch {
+	case after.isolated && !before.isolated:
+		c.o.Log.Warn("most regions are silent: this node is cut off, or all of them are; the last belief is held")
+	case before.isolated && !after.isolated:
+		c.o.Log.Info("regions are heard again")
+	}
+}
+
+func levelOf(r *Region) slog.Level {
+	if r.State == Down {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}

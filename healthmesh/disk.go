@@ -1,0 +1,201 @@
+package healthmesh
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+const (
+	diskVersion = 1
+	diskFile    = "mesh.json"
+	maxDiskFile = 64 << 20 // bytes that are read: the bounds of regions, endpoints, orders and peers stay below
+	maxWaiters  = 64       // orders that wait for the disk at once; each is an operator's call
+)
+
+// memory is what a node keeps over restarts.
+type memory struct {
+	Version     int                    `json:"version"`
+	Incarnation uint64                 `json:"incarnation"` // of this node's last life
+	Regions     map[string]savedRegion `json:"regions"`
+	Orders      []Order                `json:"orders"`
+	Peers       []peer                 `json:"peers"`
+}
+
+type savedRegion struct {
+	State     State                   `json:"state"`
+	Cause     string                  `json:"cause"`
+	Since     time.Time               `json:"since"`
+	Capacity  float64                 `json:"capacity"`
+	Endpoints map[EndpointID]Endpoint `json:"endpoints,omitempty"`
+}
+
+// A peer is a node that was a member, to be joined again.
+type peer struct {
+	Name string    `json:"name"`
+	Addr string    `json:"addr"`
+	Seen time.Time `json:"seen"` // when it was last a member
+}
+
+// recall reads the memory of the folder, which it makes if absent. A file that cannot be read for what it holds is moved
+// aside: a node with no memory serves better than none.
+func recall(dir string, log *slog.Logger) (memory, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return memory{}, fmt.Errorf("state folder %s: %w", dir, err)
+	}
+	file := filepath.Join(dir, diskFile)
+	m, err := readMemory(file)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	aside := file + ".bad"
+	log.Error("the mesh's memory cannot be used and is moved aside", "file", file, "to", aside, "error", err)
+	if err := os.Rename(file, aside); err != nil {
+		return memory{}, fmt.Errorf("state file %s is bad and cannot be moved aside: %w", file, err)
+	}
+	return memory{}, nil
+}
+
+func readMemory(file string) (memory, error) {
+	if info, err := os.Stat(file); err != nil {
+		return memory{}, err
+	} else if info.Size() > maxDiskFile {
+		return memory{}, fmt.Errorf("%d bytes, at most %d are accepted", info.Size(), maxDiskFile)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return memory{}, err
+	}
+	var m memory
+	if err := json.Unmarshal(b, &m); err != nil {
+		return memory{}, err
+	}
+	return m, m.check()
+}
+
+func (m memory) check() error {
+	if m.Version != diskVersion {
+		return fmt.Errorf("version %d, only %d is known", m.Version, diskVersion)
+	}
+	if len(m.Regions) > maxRegions || len(m.Orders) > maxOrders || len(m.Peers) > maxPeers {
+		return fmt.Errorf("%d regions, %d orders, %d peers, at most %d, %d, %d are accepted",
+			len(m.Regions), len(m.Orders), len(m.Peers), maxRegions, maxOrders, maxPeers)
+	}
+	for name, r := range m.Regions {
+		if !validName(name, maxRegionName) || r.State > Down || len(r.Endpoints) > maxEndpoints {
+			return fmt.Errorf("region %q in state %d with %d endpoints", name, r.State, len(r.Endpoints))
+		}
+	}
+	for _, o := range m.Orders {
+		if err := o.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// regions are the regions to believe in until they are heard.
+func (m memory) regions() map[string]*Region {
+	all := make(map[string]*Region, len(m.Regions))
+	for name, r := range m.Regions {
+		all[name] = &Region{
+			State: r.State, Held: true, Cause: r.Cause, Since: r.Since, Source: sourceDisk,
+			Capacity: amount(r.Capacity), Endpoints: r.Endpoints,
+		}
+	}
+	return all
+}
+
+func (m *memory) setRegions(regions map[string]*Region) {
+	m.Regions = make(map[string]savedRegion, len(regions))
+	for name, r := range regions {
+		m.Regions[name] = savedRegion{r.State, r.Cause, r.Since, r.Capacity, r.Endpoints}
+	}
+}
+
+// write puts the memory on disk, whole or not at all.
+func (m memory) write(dir string) error {
+	m.Version = diskVersion
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, diskFile), b, 0o600)
+}
+
+// A scribe writes memories to disk on its own goroutine, so that a disk that hangs stops nothing else. It has one
+// slot: a newer memory takes the place of one that waits.
+type scribe struct {
+	dir   string
+	log   *slog.Logger
+	ready chan struct{} // has a token when a memory waits
+
+	mu      sync.Mutex
+	next    *memory      // guarded by mu
+	waiters []chan error // guarded by mu: who wants to know when next is on disk
+}
+
+func newScribe(dir string, log *slog.Logger) *scribe {
+	return &scribe{dir: dir, log: log, ready: make(chan struct{}, 1)}
+}
+
+// put hands over a memory, which must not change any more. done, if not nil, has room for one error and gets the outcome.
+func (s *scribe) put(m memory, done chan error) {
+	s.mu.Lock()
+	s.next = &m
+	if done != nil {
+		if len(s.waiters) < maxWaiters {
+			s.waiters = append(s.waiters, done)
+		} else {
+			done <- fmt.Errorf("%d orders wait for the disk already", maxWaiters)
+		}
+	}
+	s.mu.Unlock()
+	poke(s.ready)
+}
+
+// run writes until stop is closed, and then what still waits.
+func (s *scribe) run(stop <-chan struct{}) {
+	failing := false
+	for {
+		select {
+		case <-s.ready:
+			s.flush(&failing)
+		case <-stop:
+			s.flush(&failing)
+			return
+		}
+	}
+}
+
+func (s *scribe) flush(failing *bool) {
+	s.mu.Lock()
+	m, waiters := s.next, s.waiters
+	s.next, s.waiters = nil, nil
+	s.mu.Unlock()
+	if m == nil {
+		return
+	}
+	err := m.write(s.dir)
+	if err != nil {
+		err = fmt.Errorf("state folder %s: %w", s.dir, err)
+	}
+	switch {
+	case err != nil && !*failing:
+		s.log.Error("the mesh's memory cannot be written", "error", err)
+	case err == nil && *failing:
+		s.log.Info("the mesh's memory is written again", "folder", s.dir)
+	}
+	*failing = err != nil
+	for _, done := range waiters {
+		done <- err
+	}
+}

@@ -1,0 +1,313 @@
+package healthmesh
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Options are what a node needs beside its Config.
+type Options struct {
+	Config Config
+	Name   string // unique in the mesh, and the same over restarts; at most 128 bytes
+	Role   string // "director" or "agent"
+	Region string // an agent's
+	Dir    string // state folder of this node and no other, made if absent
+	Log    *slog.Logger
+
+	tune func(*memberlist.Config) // for tests; nil otherwise
+}
+
+// The times of leaving.
+const (
+	leaveTime    = 500 * time.Millisecond // for the last report to reach the directors
+	farewellTime = 500 * time.Millisecond // for memberlist's own leave message; others detect the rest
+)
+
+// Mesh is a node's part in the mesh. One goroutine owns its table.
+type Mesh struct {
+	core *core
+	list *memberlist.Memberlist
+	addr string
+
+	stopJoining context.CancelFunc
+	stopCore    context.CancelFunc
+	stopScribe  context.CancelFunc
+	joining     sync.WaitGroup // the joiner
+	running     sync.WaitGroup // the core
+	writing     sync.WaitGroup // the scribe
+	stopped     chan struct{}  // closed when Close begins to stop the goroutines
+	closing     sync.Once
+	closed      error
+}
+
+// Start loads the state on disk, binds, and joins in the background, for ever.
+func Start(o Options) (*Mesh, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	keys, err := loadKeys(o.Config.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	past, err := recall(o.Dir, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	// A new life: a number larger than any before, on disk before the first report.
+	past.Incarnation = max(past.Incarnation+1, uint64(time.Now().UnixMilli()))
+	if err := past.write(o.Dir); err != nil {
+		// Not fatal: the clock still keeps the incarnation from going back.
+		o.Log.Error("the mesh's memory cannot be written", "error", err)
+	}
+	c := newCore(o, past)
+	conf, err := listConfig(o, keys, c.gossip)
+	if err != nil {
+		return nil, err
+	}
+	list, err := memberlist.Create(conf)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("mesh on %s: %w", o.Config.Listen, err), conf.Transport.Shutdown())
+	}
+	if len(keys) == 0 {
+		o.Log.Warn("gossip is neither encrypted nor authenticated: no key file is configured", "listen", o.Config.Listen)
+	}
+	m := &Mesh{core: c, list: list, stopped: make(chan struct{})}
+	m.addr = net.JoinHostPort(host(o.Config.Listen), strconv.Itoa(conf.BindPort))
+	c.send = func(n memberlist.Node, b []byte) error { return list.SendBestEffort(&n, b) }
+	c.joiner.self = []string{m.addr, list.LocalNode().Address()}
+	c.joiner.join = func(addr string) error { _, err := list.Join([]string{addr}); return err }
+	m.run()
+	return m, nil
+}
+
+// complete fills in defaults and refuses what the mesh cannot work with.
+func (o *Options) complete() error {
+	o.Log = cmp.Or(o.Log, slog.Default())
+	o.Config = o.Config.withDefaults()
+	switch {
+	case !validName(o.Name, maxName):
+		return fmt.Errorf("node name %q, 1 to %d printable characters are accepted", o.Name, maxName)
+	case o.Role == roleAgent && !validName(o.Region, maxRegionName):
+		return fmt.Errorf("agent's region %q, 1 to %d printable characters are accepted", o.Region, maxRegionName)
+	case o.Role == roleDirector && o.Region != "" || o.Role != roleDirector && o.Role != roleAgent:
+		return fmt.Errorf("role %q in region %q, %q in no region or %q in one are accepted", o.Role, o.Region, roleDirector, roleAgent)
+	case o.Dir == "":
+		return errors.New("mesh without a state folder")
+	}
+	return nil
+}
+
+func newCore(o Options, past memory) *core {
+	now := time.Now()
+	c := &core{
+		o:        o,
+		gossip:   newGossip(o, retransmit),
+		scribe:   newScribe(o.Dir, o.Log),
+		statuses: newMailbox[Status](1),
+		gives:    make(chan giving),
+		leaves:   make(chan chan []byte),
+		changed:  make(chan struct{}, 1),
+		settled:  make(chan struct{}),
+		table:    newTable(),
+		belief:   belief{regions: past.regions(), start: now},
+		orders:   make(orders),
+		book:     make(peerBook),
+		number:   numbering{Incarnation: past.Incarnation},
+	}
+	for _, order := range past.Orders {
+		c.orders.apply(order.normal(), now)
+	}
+	for _, p := range past.Peers {
+		c.book[p.Name] = peer{p.Name, p.Addr, now.Round(0)} // the time in between says nothing about the peer
+	}
+	c.joiner = &joiner{
+		seeds: o.Config.Join, members: c.gossip.members, log: o.Log,
+		first: make(chan bool, 1), known: make(map[string]bool),
+	}
+	addrs := c.book.addrs()
+	c.joiner.peers.Store(&addrs)
+	c.view.Store(&View{Regions: map[string]*Region{}})
+	c.evaluate(now)
+	return c
+}
+
+// run starts the goroutines. Close ends them.
+func (m *Mesh) run() {
+	joining, stopJoining := context.WithCancel(context.Background())
+	running, stopCore := context.WithCancel(context.Background())
+	writing, stopScribe := context.WithCancel(context.Background())
+	m.stopJoining, m.stopCore, m.stopScribe = stopJoining, stopCore, stopScribe
+	m.joining.Go(func() { m.core.joiner.run(joining) })
+	m.running.Go(func() { m.core.run(running) })
+	m.writing.Go(func() { m.core.scribe.run(writing.Done()) })
+}
+
+// Addr is the address that the node listens on, with the port that it got where Listen has port 0.
+func (m *Mesh) Addr() string { return m.addr }
+
+// Settled returns when a peer's table has come in or no seed answered, at the latest when ctx ends: then View
+// is the best there is to start with.
+func (m *Mesh) Settled(ctx context.Context) {
+	select {
+	case <-m.core.settled:
+	case <-m.stopped:
+	case <-ctx.Done():
+	}
+}
+
+// View returns the newest view. Never nil.
+func (m *Mesh) View() *View { return m.core.view.Load() }
+
+// Changed has a token when the view changed since it was last received from. Changes of load and capacity alone
+// give at most ten tokens a second; any other change gives one at once.
+func (m *Mesh) Changed() <-chan struct{} { return m.core.changed }
+
+var errClosed = errors.New("the mesh is closed")
+
+// Give puts an order into force at every director; it returns when it is in this node's view and on its disk. At is
+// set here, and By is this node unless it is set. If ctx ends while the disk hangs, the order is in force all the same.
+func (m *Mesh) Give(ctx context.Context, o Order) error {
+	g := giving{o, make(chan error, 1)}
+	select {
+	case m.core.gives <- g:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-m.stopped:
+		return errClosed
+	}
+	select {
+	case err := <-g.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("order is not on disk yet: %w", ctx.Err())
+	}
+}
+
+// Publish makes s this agent's state: it goes out at once and on every beat. Only for agents. It never blocks.
+func (m *Mesh) Publish(s Status) {
+	if m.core.o.Role != roleAgent {
+		panic("healthmesh: only agents publish")
+	}
+	s.Endpoints = maps.Clone(s.Endpoints)
+	m.core.statuses.put(s)
+}
+
+// Stats are counters of this node since its start, and sizes now.
+type Stats struct {
+	Members     int    // of the mesh, this node included
+	Dropped     uint64 // messages lost because the mesh's goroutine was behind; they come again
+	Undecodable uint64 // messages, reports and orders that were not understood
+	Refused     uint64 // reports and orders beyond a bound
+	Queued      int    // messages waiting for gossip
+}
+
+// Stats returns the counters.
+func (m *Mesh) Stats() Stats {
+	g := m.core.gossip
+	return Stats{
+		Members:     g.members.count(),
+		Dropped:     g.packets.dropped.Load() + g.states.dropped.Load(),
+		Undecodable: m.core.counts.undecodable.Load(),
+		Refused:     m.core.counts.refused.Load(),
+		Queued:      g.orderQueue.NumQueued() + g.reportQueue.NumQueued(),
+	}
+}
+
+// Close leaves: an agent's region loses this agent's evidence at once. Bounded by ctx.
+func (m *Mesh) Close(ctx context.Context) error {
+	m.closing.Do(func() {
+		m.stopJoining() // who leaves must not join
+		m.leave(ctx)
+		m.closed = m.stop(ctx)
+	})
+	return m.closed
+}
+
+// leave sends the last report, over streams to the directors and by gossip, and tells memberlist.
+func (m *Mesh) leave(ctx context.Context) {
+	reply := make(chan []byte, 1)
+	select {
+	case m.core.leaves <- reply:
+	case <-ctx.Done():
+		return
+	}
+	if last := <-reply; last != nil {
+		m.tellDirectors(ctx, last)
+	}
+	if err := m.list.Leave(bounded(ctx, farewellTime)); err != nil {
+		m.core.o.Log.Debug("others will find out that this node left", "error", err)
+	}
+}
+
+// tellDirectors sends a message over streams, and waits until all have it, at most leaveTime.
+func (m *Mesh) tellDirectors(ctx context.Context, message []byte) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	var sending sync.WaitGroup
+	for _, n := range m.core.gossip.members.all() {
+		if member(n).Role != roleDirector {
+			continue
+		}
+		// Each sender ends by the transport's own time limit, or when the transport is shut down.
+		sending.Go(func() {
+			if err := m.list.SendReliable(&n, message); err != nil {
+				m.core.o.Log.Debug("director not told that this agent leaves", "director", n.Name, "error", err)
+			}
+		})
+	}
+	wait(ctx, &sending)
+}
+
+// stop ends all goroutines, without a word to others.
+func (m *Mesh) stop(ctx context.Context) error {
+	close(m.stopped)
+	m.stopJoining()
+	err := m.list.Shutdown()
+	m.stopCore()
+	if !wait(ctx, &m.running) || !wait(ctx, &m.joining) {
+		err = errors.Join(err, fmt.Errorf("mesh is still stopping: %w", ctx.Err()))
+	}
+	m.stopScribe() // last: it writes what the others left
+	if !wait(ctx, &m.writing) {
+		err = errors.Join(err, fmt.Errorf("state folder %s still hangs: %w", m.core.o.Dir, ctx.Err()))
+	}
+	return err
+}
+
+// wait waits for the group until ctx ends, and says whether it is done.
+func wait(ctx context.Context, group *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() { group.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// bounded is the time that ctx leaves, at most most, at least a millisecond: memberlist takes 0 for ever.
+func bounded(ctx context.Context, most time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline))
+	}
+	return max(most, time.Millisecond)
+}
+
+// Status is an agent's state of its region, that its reports carry.
+type Status struct {
+	Capacity  float64
+	Load      float64
+	HasLoad   bool
+	Endpoints map[EndpointID]Endpoint // at most 4608
+}

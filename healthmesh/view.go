@@ -1,0 +1,151 @@
+// Package healthmesh owns who can answer and how full they are: checks, reports, gossip, merging,
+// orders, and the view that results. It knows nothing of zones, places, DNS answers or config files.
+package healthmesh
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/hashicorp/memberlist"
+)
+
+// State is what evidence says of a region or endpoint.
+type State uint8
+
+const (
+	Unknown State = iota // no evidence
+	Up
+	Down
+)
+
+// An EndpointID names one endpoint of one service in one region, alike on every node: the xxhash64 of
+// "service NUL region NUL endpoint"; service absolute and lower case, endpoint as netip.Addr or the host name prints.
+type EndpointID uint64
+
+// ID returns the id of an endpoint.
+func ID(service, region, endpoint string) EndpointID {
+	return EndpointID(xxhash.Sum64String(service + "\x00" + region + "\x00" + endpoint))
+}
+
+func (s State) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Down:
+		return "down"
+	}
+	return "unknown"
+}
+
+// A View is all that the mesh believes at one moment, immutable once published. Two views with the same Number
+// differ in nothing but Heard.
+type View struct {
+	Number   uint64             // counts the changes of what this node believes
+	Regions  map[string]*Region // by name; a region never heard of is absent, unless an order names it
+	Members  []Member           // of the mesh, by name
+	Isolated bool               // most regions fell silent at once: the last belief is held
+}
+
+// A Region is what the mesh believes of one region.
+type Region struct {
+	State     State     // Up: heard within the lease (or held); Down: silent or left
+	Held      bool      // State is the last belief and not fresh: from disk, or while isolated
+	Cause     string    // why State is what it is, for people: "heard", "silent for 5s", "left"
+	Since     time.Time // when State became so
+	Heard     time.Time // when the last new report came, here or at the peer that passed it on; monotonic, zero if never
+	Agents    []string  // names of the agents behind the evidence
+	Source    string    // "report", "disk"
+	Capacity  float64   // live capacity, 0 if not reported
+	Load      float64   // in the unit of capacity
+	HasLoad   bool
+	Endpoints map[EndpointID]Endpoint
+	Order     *Order // the order in force, nil if none
+}
+
+// An Endpoint is what the mesh believes of one endpoint.
+type Endpoint struct {
+	State  State
+	Reason string // of the last change: "connection refused", "status 503"
+}
+
+// The kinds of Order.
+const (
+	Drain = "drain" // the region leaves the answers
+	None  = "none"  // an order taken back
+)
+
+// An Order is what an operator told of one region.
+type Order struct {
+	Region string    `json:"region"`
+	Kind   string    `json:"kind"` // "drain", or "none" for one taken back
+	Reason string    `json:"reason,omitempty"`
+	By     string    `json:"by"`             // the node that took it
+	At     time.Time `json:"at"`             // later wins; ties by By
+	Until  time.Time `json:"until,omitzero"` // zero: until taken back
+}
+
+// A Member is one node of the mesh.
+type Member struct {
+	Name   string `json:"name"`
+	Role   string `json:"role"`   // "director" or "agent"
+	Region string `json:"region"` // of an agent
+	Addr   string `json:"addr"`
+}
+
+// compose makes a view of a belief, the orders in force at now, and the members.
+func compose(b belief, all orders, nodes []memberlist.Node, now time.Time) *View {
+	v := &View{Regions: maps.Clone(b.regions), Isolated: b.isolated, Members: make([]Member, len(nodes))}
+	for i, n := range nodes {
+		v.Members[i] = member(n)
+	}
+	for name, o := range all {
+		if !o.inForce(now) {
+			continue
+		}
+		r := Region{} // an order stands for a region not heard of, too
+		if believed := v.Regions[name]; believed != nil {
+			r = *believed
+		}
+		r.Order = &o
+		v.Regions[name] = &r
+	}
+	return v
+}
+
+// difference is how two views differ.
+type difference uint8
+
+const (
+	same    difference = iota // in nothing but Heard
+	amounts                   // in loads or capacities
+	meaning                   // in more
+)
+
+func compare(a, b *View) difference {
+	if a.Isolated != b.Isolated || len(a.Regions) != len(b.Regions) || !slices.Equal(a.Members, b.Members) {
+		return meaning
+	}
+	diff := same
+	for name, r := range b.Regions {
+		was := a.Regions[name]
+		if was == nil {
+			return meaning
+		}
+		diff = max(diff, was.compare(r))
+	}
+	return diff
+}
+
+func (r *Region) compare(o *Region) difference {
+	switch {
+	case r.State != o.State || r.Held != o.Held || r.Cause != o.Cause || r.Source != o.Source,
+		(r.Order == nil) != (o.Order == nil) || r.Order != nil && *r.Order != *o.Order,
+		!slices.Equal(r.Agents, o.Agents), !maps.Equal(r.Endpoints, o.Endpoints):
+		return meaning
+	case r.Capacity != o.Capacity || r.Load != o.Load || r.HasLoad != o.HasLoad:
+		return amounts
+	}
+	return same
+}

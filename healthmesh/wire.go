@@ -1,0 +1,148 @@
+package healthmesh
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// What nodes send each other. A message is a kind and its body; it fits one packet:
+//
+//	kindReport  age in milliseconds (4 bytes), report
+//	kindOrder   order as JSON
+//
+// The age is the time since the report came to, or was made by, the node that sends it. It is outside of the report,
+// which is passed on as its agent encoded it. A report that waited, in a queue or in a table, is as old as it is.
+const (
+	kindReport = 1
+	kindOrder  = 2
+)
+
+// stateVersion is the first byte of what push/pull carries:
+//
+//	stateVersion, name of the sender
+//	count (4 bytes), then each: age (4 bytes), length (2 bytes), report
+//	count (4 bytes), then each: length (2 bytes), order
+const stateVersion = 1
+
+// age is how old something that came at `at` is on the wire: milliseconds, as many as fit.
+func age(at, now time.Time) uint32 {
+	return uint32(min(max(now.Sub(at).Milliseconds(), 0), math.MaxUint32))
+}
+
+func reportMessage(p *part, now time.Time) []byte {
+	b := make([]byte, 0, 1+4+len(p.raw))
+	b = append(b, kindReport)
+	b = binary.BigEndian.AppendUint32(b, age(p.at, now))
+	return append(b, p.raw...)
+}
+
+func orderMessage(o Order) []byte { return o.encode([]byte{kindOrder}) }
+
+// A message is what a packet or a push/pull holds, decoded. Bad counts the reports and orders that were not understood.
+type message struct {
+	from   string
+	parts  []*part
+	orders []Order
+	bad    int
+}
+
+func (m *message) addReport(age uint32, raw []byte, now time.Time) {
+	r, err := decodeReport(raw)
+	if err != nil {
+		m.bad++
+		return
+	}
+	m.parts = append(m.parts, &part{report: r, raw: raw, at: now.Add(-time.Duration(age) * time.Millisecond)})
+}
+
+func (m *message) addOrder(b []byte) {
+	o, err := decodeOrder(b)
+	if err != nil {
+		m.bad++
+		return
+	}
+	m.orders = append(m.orders, o)
+}
+
+// decodeMessage reads a packet that came at now. The message keeps b.
+func decodeMessage(b []byte, now time.Time) (m message, err error) {
+	d := decoder{b: b}
+	switch kind := d.uint8(); {
+	case d.err != nil:
+		return m, d.err
+	case kind == kindReport:
+		age := d.uint32()
+		if d.err != nil {
+			return m, d.err
+		}
+		m.addReport(age, d.b, now)
+	case kind == kindOrder:
+		m.addOrder(d.b)
+	default:
+		return m, fmt.Errorf("message of kind %d", kind)
+	}
+	return m, nil
+}
+
+// encodeState is the body of a push/pull: the whole table and all orders.
+func encodeState(from string, parts []*part, orders []Order, now time.Time) []byte {
+	b := append([]byte{stateVersion, byte(len(from))}, from...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(parts)))
+	for _, p := range parts {
+		b = binary.BigEndian.AppendUint32(b, age(p.at, now))
+		b = binary.BigEndian.AppendUint16(b, uint16(len(p.raw)))
+		b = append(b, p.raw...)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(orders)))
+	for _, o := range orders {
+		text := o.encode(nil)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+		b = append(b, text...)
+	}
+	return b
+}
+
+// decodeState reads a push/pull that came at now. Reports and orders that are not understood are left out and
+// counted: one node of another version must not keep the others' from coming in. The message keeps b.
+func decodeState(b []byte, now time.Time) (m message, err error) {
+	d := decoder{b: b}
+	if v := d.uint8(); v != stateVersion {
+		return m, fmt.Errorf("state of version %d, only %d is known", v, stateVersion)
+	}
+	m.from = d.name(maxName)
+	n := d.uint32()
+	if n > maxReports {
+		return m, fmt.Errorf("state of %d reports, at most %d are accepted", n, maxReports)
+	}
+	for i := uint32(0); i < n && d.err == nil; i++ {
+		age := d.uint32()
+		if raw := d.field(); d.err == nil {
+			m.addReport(age, raw, now)
+		}
+	}
+	if n = d.uint32(); n > maxOrders {
+		return m, fmt.Errorf("state of %d orders, at most %d are accepted", n, maxOrders)
+	}
+	for i := uint32(0); i < n && d.err == nil; i++ {
+		if text := d.field(); d.err == nil {
+			m.addOrder(text)
+		}
+	}
+	if d.err == nil && len(d.b) > 0 {
+		d.err = errors.New("state with bytes behind its end")
+	}
+	return m, d.err
+}
+
+// field reads a length of two bytes and as many bytes.
+func (d *decoder) field() []byte {
+	n := int(d.uint16())
+	if d.err != nil || len(d.b) < n {
+		d.err = errShort
+		return nil
+	}
+	return d.bytes(n)
+}

@@ -1,0 +1,243 @@
+package zones
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// maxMembers is the most records of one name and type: a record takes at least 12
+// octets, so more do not fit a message.
+const maxMembers = maxPacked / 12
+
+// A draft is a zone while it is compiled: its records by name, before it is known
+// which of them are nodes.
+type draft struct {
+	zone    *Zone
+	apex    string // in wire format, as every name here
+	names   map[string][]record
+	inner   map[string]bool // apexes of all zones of the set, this one's too
+	problem func(file string, line int, found, accepted string)
+}
+
+// add takes the records of the zone file.
+func (d *draft) add(records []record) {
+	var last, key string
+	for _, r := range records {
+		if name := r.rr.Header().Name; name != last {
+			last = name
+			var err error
+			if key, err = wireName(name); err != nil {
+				d.problem(r.file, r.line, fmt.Sprintf("owner name %s: %v", name, err), "a domain name")
+				last = ""
+				continue
+			}
+		}
+		if !isWithin(key, d.apex) {
+			d.problem(r.file, r.line, last+" is outside the zone", "names in "+d.zone.Name)
+			continue
+		}
+		d.names[key] = append(d.names[key], r)
+	}
+}
+
+// check tells what is wrong with the records of the zone, name by name.
+func (d *draft) check() {
+	keys := make([]string, 0, len(d.names))
+	for key := range d.names {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		d.tidy(key)
+		d.checkName(key)
+	}
+	soa, ns := d.find(d.apex, dns.TypeSOA), d.find(d.apex, dns.TypeNS)
+	if soa == nil {
+		d.problem("", 0, "no SOA record", "one SOA at "+d.zone.Name)
+	}
+	if ns == nil {
+		d.problem("", 0, "no NS record at the apex", "at least one NS at "+d.zone.Name)
+	}
+}
+
+// tidy brings a name's records into the order of types, takes duplicates away, and
+// gives the records of a type their lowest TTL (RFC 2181, section 5).
+func (d *draft) tidy(key string) {
+	recs := d.names[key]
+	slices.SortStableFunc(recs, func(a, b record) int { return cmp.Compare(a.rr.Header().Rrtype, b.rr.Header().Rrtype) })
+	kept := recs[:0]
+	for set := range sets(recs) {
+		if len(set) > maxMembers {
+			d.problem(set[0].file, set[0].line, fmt.Sprintf("%d records of one name and type", len(set)), fmt.Sprintf("at most %d", maxMembers))
+			continue
+		}
+		ttl := set[0].rr.Header().Ttl
+		start := len(kept)
+		for _, r := range set {
+			ttl = min(ttl, r.rr.Header().Ttl)
+			if !slices.ContainsFunc(kept[start:], func(k record) bool { return dns.IsDuplicate(k.rr, r.rr) }) {
+				kept = append(kept, r)
+			}
+		}
+		name := textName(key)
+		for _, r := range kept[start:] {
+			r.rr.Header().Ttl, r.rr.Header().Name = ttl, name
+		}
+	}
+	d.names[key] = kept
+}
+
+// sets yields the runs of records of one type.
+func sets(recs []record) func(yield func([]record) bool) {
+	return func(yield func([]record) bool) {
+		for i, j := 0, 0; i < len(recs); i = j {
+			for j = i; j < len(recs) && recs[j].rr.Header().Rrtype == recs[i].rr.Header().Rrtype; j++ {
+			}
+			if !yield(recs[i:j]) {
+				return
+			}
+		}
+	}
+}
+
+// checkName tells what is wrong with one name's records.
+func (d *draft) checkName(key string) {
+	recs := d.names[key]
+	cname := d.find(key, dns.TypeCNAME)
+	for set := range sets(recs) {
+		r := set[len(set)-1]
+		t := r.rr.Header().Rrtype
+		name := r.rr.Header().Name
+		switch {
+		case t == dns.TypeSOA && key != d.apex:
+			d.problem(r.file, r.line, "SOA at "+name, "SOA only at "+d.zone.Name)
+		case len(set) > 1 && (t == dns.TypeSOA || t == dns.TypeCNAME || t == dns.TypeDNAME):
+			d.problem(r.file, r.line, fmt.Sprintf("%d %s records at %s", len(set), dns.Type(t), name), "one")
+		case t == dns.TypeNS && isWildcard(key):
+			d.problem(r.file, r.line, "NS at the wildcard "+name, "NS at names without \"*\" (RFC 4592, section 4.2)")
+		}
+	}
+	if cname == nil {
+		return
+	}
+	for _, r := range recs {
+		switch r.rr.Header().Rrtype {
+		case dns.TypeCNAME, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeKEY: // RFC 2181, section 10.1; RFC 4034
+		default:
+			d.problem(r.file, r.line, fmt.Sprintf("%s beside the CNAME at %s", dns.Type(r.rr.Header().Rrtype), r.rr.Header().Name), "a CNAME and no other data")
+			return
+		}
+	}
+}
+
+// find returns the records of a name and type, as the file states them.
+func (d *draft) find(key string, t uint16) []record {
+	for set := range sets(d.names[key]) {
+		if set[0].rr.Header().Rrtype == t {
+			return set
+		}
+	}
+	return nil
+}
+
+// above returns what stands at or above a name and hides it from this zone: the
+// highest delegation, or the apex of another zone of the set, whichever is higher.
+func (d *draft) above(key string) (cut, inner string) {
+	for ; key != d.apex; key = parent(key) {
+		if d.inner[key] {
+			cut, inner = "", key
+		} else if d.find(key, dns.TypeNS) != nil {
+			cut, inner = key, ""
+		}
+	}
+	return cut, inner
+}
+
+// build makes the zone's nodes. The draft has been checked.
+func (d *draft) build(s *Set) {
+	for key, recs := range d.names {
+		switch cut, inner := d.above(key); {
+		case inner != "":
+			s.node(parent(inner), d.zone) // the names above the inner zone exist
+		case cut == key:
+			n := s.node(key, d.zone)
+			n.Cut = d.cut(key, n.Name)
+		case cut != "": // occluded
+		default:
+			n := s.node(key, d.zone)
+			for set := range sets(recs) {
+				if rrset := d.pack(set, n.Name, ""); rrset != nil {
+					n.Sets = append(n.Sets, rrset)
+				}
+			}
+		}
+	}
+	d.finish(s.names[d.apex])
+}
+
+// finish makes what the zone itself carries.
+func (d *draft) finish(apex *Node) {
+	d.zone.SOA = apex.RRset(dns.TypeSOA)
+	soa := dns.Copy(d.zone.SOA.RRs[0]).(*dns.SOA)
+	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
+	d.zone.Negative = d.pack([]record{{rr: soa}}, "", "")
+}
+
+// cut makes the delegation at a name.
+func (d *draft) cut(key, name string) *Cut {
+	ns := d.find(key, dns.TypeNS)
+	c := &Cut{Name: name, NS: d.pack(ns, "", name)}
+	if ds := d.find(key, dns.TypeDS); ds != nil {
+		c.DS = d.pack(ds, "", name)
+	}
+	var below, beside []record
+	for _, r := range ns {
+		host, err := wireName(r.rr.(*dns.NS).Ns)
+		if err != nil || !isWithin(host, d.apex) {
+			continue
+		}
+		glue := slices.Concat(d.find(host, dns.TypeA), d.find(host, dns.TypeAAAA))
+		if isWithin(host, key) {
+			below = append(below, glue...)
+		} else {
+			beside = append(beside, glue...)
+		}
+	}
+	if glue := append(below, beside...); len(glue) > 0 {
+		c.Glue = d.pack(glue, "", name)
+	}
+	return c
+}
+
+// pack makes an RRset, nil if the records do not fit a message.
+func (d *draft) pack(recs []record, owner, cut string) *RRset {
+	rrs := make([]dns.RR, len(recs))
+	for i, r := range recs {
+		rrs[i] = r.rr
+	}
+	set, err := NewRRset(rrs, owner, cut, d.zone.Name)
+	if err != nil {
+		d.problem(recs[0].file, recs[0].line, err.Error(), "records that fit a message")
+		return nil
+	}
+	return set
+}
+
+// node returns the node of a name, made with all above it (RFC 4592, section 2.2.2).
+func (s *Set) node(key string, z *Zone) *Node {
+	if n := s.names[key]; n != nil {
+		return n
+	}
+	n := &Node{Name: textName(key), Zone: z}
+	s.names[key] = n
+	s.labels = max(s.labels, dns.CountLabel(n.Name))
+	if key != string(z.Wire) {
+		if up := s.node(parent(key), z); isWildcard(key) {
+			up.star = n
+		}
+	}
+	return n
+}

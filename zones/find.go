@@ -1,0 +1,50 @@
+package zones
+
+// Find looks up a name in wire format, lower case, uncompressed, with the root's zero
+// (RFC 1034, section 4.3.2; RFC 4592). It does not allocate.
+//
+// The longest suffix of the name that is a node decides: it is the name, or the cut
+// above it, or the closest encloser, whose child "*" stands for what is missing. No
+// node is below a cut, and the nodes of a zone inside a zone are the inner zone's.
+func (s *Set) Find(name []byte) Match {
+	labels := 0
+	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
+		labels++
+	}
+	at := 0
+	for ; labels > s.labels; labels-- {
+		at += 1 + int(name[at])
+	}
+	for {
+		if n := s.names[string(name[at:])]; n != nil {
+			return n.match(at == 0)
+		}
+		if name[at] == 0 {
+			return Match{}
+		}
+		at += 1 + int(name[at])
+	}
+}
+
+// match is what looking up a name finds whose longest suffix among the nodes is n.
+func (n *Node) match(exact bool) Match {
+	switch {
+	case n.Cut != nil:
+		return Match{Referral, n.Zone, n}
+	case exact:
+		return Match{Exact, n.Zone, n}
+	case n.star != nil:
+		return Match{Wildcard, n.Zone, n.star}
+	}
+	return Match{Kind: Missing, Zone: n.Zone}
+}
+
+// RRset returns the node's records of one type, nil if it has none.
+func (n *Node) RRset(qtype uint16) *RRset {
+	for _, set := range n.Sets {
+		if set.Type == qtype {
+			return set
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package zones
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// Load reads the zone files, relative to dir, and compiles them with the services
+// and regions. Every problem goes to report; the set is nil if there was one.
+//
+// Problems of a zone file stand at the zone's key "file", with the file's name and
+// line in the value.
+func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporter) *Set {
+	l := &loader{dir: dir, inner: map[string]bool{}, broken: map[int]bool{}, set: &Set{names: map[string]*Node{}}}
+	l.report = func(key string, value any, accepted string) {
+		l.problems++
+		report(key, value, accepted)
+	}
+	l.regions(regions)
+	for i := range zones {
+		l.zone(i, &zones[i])
+	}
+	for _, d := range l.drafts {
+		if d != nil && !l.broken[d.zone.Index] {
+			d.build(l.set)
+		}
+	}
+	// Services come after the nodes of all zones, since a name that one zone's service
+	// asks for may be another zone's.
+	for i, d := range l.drafts {
+		l.services(i, d, zones[i].Services)
+	}
+	for _, d := range l.drafts {
+		if d != nil && !l.broken[d.zone.Index] {
+			l.nameServers(d)
+		}
+	}
+	if l.problems > 0 {
+		return nil
+	}
+	slices.Sort(l.set.files)
+	l.set.files = slices.Compact(l.set.files)
+	return l.set
+}
+
+// A loader turns a configuration into a set. What is wrong is reported where it is
+// met, once, and left out; so the rest can be checked without a second report.
+type loader struct {
+	dir      string
+	report   Reporter
+	problems int
+	set      *Set
+	inner    map[string]bool // apexes of all zones
+	drafts   []*draft        // by zone; nil where the zone's own keys are wrong
+	broken   map[int]bool    // zones whose files are wrong: they have no nodes
+}
+
+// zone reads and checks one zone's file.
+func (l *loader) zone(i int, c *ZoneConfig) {
+	key := fmt.Sprintf("zones[%d]", i)
+	l.drafts = append(l.drafts, nil)
+	wire, ok := l.name(key+".name", c.Name)
+	switch {
+	case !ok:
+		return
+	case isWildcard(wire):
+		l.report(key+".name", c.Name, "a name without \"*\"")
+		return
+	case l.inner[wire]:
+		l.report(key+".name", c.Name, "each zone once")
+		return
+	}
+	l.inner[wire] = true
+	z := &Zone{Index: i, Name: textName(wire), Wire: []byte(wire)}
+	d := &draft{zone: z, apex: wire, names: map[string][]record{}, inner: l.inner}
+	d.problem = func(file string, line int, found, accepted string) {
+		l.fileProblem(i, c.File, file, line, found, accepted)
+	}
+	l.drafts[i] = d
+	l.set.Zones = append(l.set.Zones, z)
+	if c.File == "" {
+		l.broken[i] = true
+		l.report(key+".file", c.File, "the zone's file")
+		return
+	}
+	path := c.File
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(l.dir, path)
+	}
+	records, files := readZoneFile(path, z.Name, d.problem)
+	l.set.files = append(l.set.files, files...)
+	d.add(records)
+	if !l.broken[i] { // else what is missing may stand in what could not be read
+		d.check()
+	}
+}
+
+// fileProblem reports a problem of the zone file at configured; file, relative to the
+// folder of that file, and line tell where; line 0 is the file as a whole.
+func (l *loader) fileProblem(zone int, configured, file string, line int, found, accepted string) {
+	l.broken[zone] = true
+	at := configured
+	if file != "" {
+		at = filepath.Join(filepath.Dir(configured), file)
+	}
+	if line > 0 {
+		at = fmt.Sprintf("%s:%d", at, line)
+	}
+	l.report(fmt.Sprintf("zones[%d].file", zone), at+": "+found, accepted)
+}
+
+// nameServers tells which of a zone's own name servers have no address in it: a
+// resolver could not reach the zone by them.
+func (l *loader) nameServers(d *draft) {
+	for _, r := range d.find(d.apex, dns.TypeNS) {
+		host, err := wireName(r.rr.(*dns.NS).Ns)
+		if err != nil {
+			continue // packed before
+		}
+		m := l.set.Find([]byte(host))
+		if m.Zone != d.zone || m.Kind == Referral {
+			continue
+		}
+		if n := m.Node; n == nil || n.RRset(dns.TypeA) == nil && n.RRset(dns.TypeAAAA) == nil && (n.Service == nil || n.Service.CNAME) {
+			d.problem(r.file, r.line, "name server "+textName(host)+" has no address in the zone", "name servers with A or AAAA records, and no CNAME")
+		}
+	}
+}
+
+// Files returns the paths that the set was read from, for watching.
+func (s *Set) Files() []string { return s.files }
