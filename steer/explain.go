@@ -1,0 +1,283 @@
+package steer
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/geo"
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/zones"
+)
+
+// An Explanation is one decision, stage by stage, as the server would take it now.
+type Explanation struct {
+	Name       string      `json:"name"`
+	Type       string      `json:"type"`
+	Client     string      `json:"client"`
+	Network    string      `json:"network"` // the widest around the client with this answer
+	Scope      int         `json:"scope"`   // its length, as an ECS reply states it
+	Generation uint64      `json:"generation"`
+	Service    string      `json:"service,omitempty"`
+	Policy     string      `json:"policy,omitempty"`
+	Place      Place       `json:"place"`
+	Region     string      `json:"region"` // the first that answers; "" for a name that is not steered
+	FailOpen   bool        `json:"fail_open"`
+	Answers    []string    `json:"answers"`
+	Candidates []Candidate `json:"candidates"`
+	Stages     []Stage     `json:"stages"`
+}
+
+// Place is where geography sees the client.
+type Place struct {
+	Known       bool    `json:"known"`
+	Latitude    float64 `json:"latitude"`
+	Longitude   float64 `json:"longitude"`
+	Country     string  `json:"country,omitempty"`
+	Continent   string  `json:"continent,omitempty"`
+	Subdivision string  `json:"subdivision,omitempty"`
+	Override    string  `json:"override,omitempty"` // the region that an override names
+	Network     string  `json:"network"`            // that shares the place
+}
+
+// A Candidate is one region of the service, in rank order.
+type Candidate struct {
+	Region     string   `json:"region"`
+	DistanceKM *float64 `json:"distance_km"` // null if the client's place is unknown
+	State      string   `json:"state"`
+	Share      float64  `json:"share"` // of the group's clients, 0 to 1
+	Reason     string   `json:"reason"`
+}
+
+// A Stage says what one stage of steering did.
+type Stage struct {
+	Name   string `json:"name"`
+	Effect string `json:"effect"`
+}
+
+// Explain says how a query of a name (absolute, any case) and type is answered to a client, by the same
+// look-ups that answer it. The view, the newest there is, tells why regions are in
+// their states. A name in no zone is an error.
+func (s *Snapshot) Explain(v *healthmesh.View, name string, qtype uint16, asker netip.Prefix) (*Explanation, error) {
+	wire := make([]byte, 255)
+	n, err := dns.PackDomainName(dns.CanonicalName(name), wire, 0, nil, false)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a domain name: %w", name, err)
+	}
+	e := &Explanation{
+		Name: dns.CanonicalName(name), Type: dns.TypeToString[qtype], Client: asker.Addr().String(),
+		Generation: s.Generation, Answers: []string{}, Candidates: []Candidate{}, Stages: []Stage{},
+	}
+	c := geo.NewClient(asker.Addr(), asker.Bits())
+	location := e.place(s.Survey.Table, c)
+	m := s.Set.Find(wire[:n])
+	if m.Kind == zones.NotAuth {
+		return nil, fmt.Errorf("%s is in none of the zones served here", e.Name)
+	}
+	if steered(m, qtype) {
+		e.service(s, v, m.Node.Service, qtype, c, location)
+	} else {
+		e.static(m, qtype)
+	}
+	prefix, err := c.Addr.Prefix(max(e.Scope-c.Wrap, 0))
+	if err != nil {
+		return nil, err
+	}
+	e.Network = prefix.String()
+	return e, nil
+}
+
+func steered(m zones.Match, qtype uint16) bool {
+	return (m.Kind == zones.Exact || m.Kind == zones.Wildcard) && m.Node.Service != nil &&
+		(m.Node.Service.CNAME || qtype == dns.TypeA || qtype == dns.TypeAAAA)
+}
+
+func (e *Explanation) place(t *geo.Table, c geo.Client) geo.Location {
+	l, network := t.Locate(c.Addr)
+	e.Place = Place{
+		Known: l.Known, Latitude: l.Lat, Longitude: l.Lon, Country: l.Country, Continent: l.Continent,
+		Subdivision: l.Subdivision, Override: l.Region, Network: network.String(),
+	}
+	return l
+}
+
+// static explains a name that no service owns.
+func (e *Explanation) static(m zones.Match, qtype uint16) {
+	effect := "the zone has no such name"
+	switch {
+	case m.Kind == zones.Referral:
+		effect = "delegated at " + m.Node.Cut.Name
+	case m.Kind != zones.Missing:
+		effect = "the name has no " + e.Type + " records"
+		if set := m.Node.RRset(qtype); set != nil {
+			effect = "answered from the zone file"
+			e.answer(set)
+		}
+	}
+	e.Stages = append(e.Stages, Stage{"zone", effect})
+}
+
+func (e *Explanation) answer(set *zones.RRset) {
+	for _, rr := range set.RRs {
+		e.Answers = append(e.Answers, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+}
+
+// service explains a service's decision. Ranks and distances are computed as the survey
+// computed them; the states are the snapshot's, and the answer is Pick's own.
+func (e *Explanation) service(s *Snapshot, v *healthmesh.View, svc *zones.Service, qtype uint16, c geo.Client, l geo.Location) {
+	p := s.Pick(svc, qtype, c)
+	f := familyOf(svc, qtype)
+	e.Service, e.Policy, e.FailOpen, e.Scope = svc.Name, svc.Policy.String(), p.FailOpen, p.Scope+c.Wrap
+	e.Region = s.regionName(svc, p.Members[0])
+	picked := p.Members[:p.N]
+	for _, set := range p.Sets[:p.N] {
+		if set != nil {
+			e.answer(set)
+		}
+	}
+
+	sites := s.Survey.ranked[svc.Index].sites
+	ranking, km := geo.RankLocation(l, sites, svc.BandKM)
+	if svc.Policy != zones.Nearest {
+		ranking = fixedRanking(svc.Policy, len(svc.Members))
+	}
+	states := make([]State, len(svc.Members))
+	for j := range states {
+		states[j] = s.beliefs[svc.Index][j].state[f]
+	}
+	g := choose(ranking, states)
+	total := 0.0
+	for _, j := range g.members {
+		total += s.beliefs[svc.Index][j].weight
+	}
+	for _, j := range ranking.Order {
+		cand := Candidate{Region: sites[j].Name, State: states[j].String(), Reason: s.reason(v, svc, j, states[j], g, picked)}
+		if !math.IsNaN(km[j]) {
+			d := math.Round(km[j]*10) / 10
+			cand.DistanceKM = &d
+		}
+		if slices.Contains(g.members, j) {
+			cand.Share = s.beliefs[svc.Index][j].weight / total
+		}
+		e.Candidates = append(e.Candidates, cand)
+	}
+	e.stages(svc, g, picked, l, c, sites)
+}
+
+// stages puts into words what each stage did, in the order in which they ran.
+func (e *Explanation) stages(svc *zones.Service, g group, picked []uint16, l geo.Location, c geo.Client, sites []geo.Site) {
+	names := func(members []uint16) string {
+		var out []string
+		for _, j := range members {
+			out = append(out, sites[j].Name)
+		}
+		return strings.Join(out, ", ")
+	}
+	add := func(name, format string, args ...any) {
+		e.Stages = append(e.Stages, Stage{name, fmt.Sprintf(format, args...)})
+	}
+	var states, order []string
+	for _, cand := range e.Candidates {
+		states = append(states, cand.Region+" "+cand.State)
+		order = append(order, cand.Region)
+	}
+	add("state", "%s", strings.Join(states, ", "))
+	switch {
+	case svc.Policy == zones.Weighted:
+		add("rank", "weighted: no order")
+	case svc.Policy == zones.Failover:
+		add("rank", "failover: %s", strings.Join(order, ", "))
+	case l.Region != "":
+		add("rank", "an override names %s: %s", l.Region, strings.Join(order, ", "))
+	case !l.Known:
+		add("rank", "nearest: the client's place is unknown, so all regions are one group")
+	default:
+		add("rank", "nearest: %s", strings.Join(order, ", "))
+	}
+	switch {
+	case g.failOpen:
+		add("group", "no region can answer: fail open with %s", names(g.members))
+	case svc.Policy == zones.Nearest:
+		add("group", "within %g km of the nearest live region: %s", svc.BandKM, names(g.members))
+	default:
+		add("group", "%s", names(g.members))
+	}
+	if len(g.members) == 1 {
+		add("pick", "%s, the only one", names(picked))
+		return
+	}
+	_, share := shareNetwork(c.Addr)
+	network, _ := c.Addr.Prefix(share)
+	add("pick", "%s, by the hash of %v", names(picked), network)
+}
+
+// reason says why a member is or is not in the answer.
+func (s *Snapshot) reason(v *healthmesh.View, svc *zones.Service, j uint16, state State, g group, picked []uint16) string {
+	why := s.cause(v, svc, int(j))
+	switch {
+	case slices.Contains(picked, j) && g.failOpen:
+		return "no region can answer: stands in although " + state.String() + " (" + why + ")"
+	case slices.Contains(picked, j):
+		return "answers: " + why
+	case slices.Contains(g.members, j):
+		return "shares the group; other networks hash to it: " + why
+	case state == Down || state == Draining:
+		return why
+	case state == Unknown:
+		return "no evidence, and others have: " + why
+	}
+	return "a region before it in rank answers: " + why
+}
+
+// cause is the evidence or order behind a member's state, for people.
+func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
+	region := s.Set.Regions[svc.Members[j].Region].Name
+	r := v.Regions[region]
+	switch {
+	case r == nil:
+		return "never heard of"
+	case r.Order != nil && r.Order.Kind == healthmesh.Drain:
+		return drainCause(r.Order)
+	case r.State == healthmesh.Down:
+		return r.Cause
+	}
+	var bad []string
+	for i, e := range endpoints(svc.Members[j]) {
+		if s.beliefs[svc.Index][j].endpoints[i] == healthmesh.Up {
+			continue
+		}
+		reason := r.Endpoints[healthmesh.ID(svc.Name, region, e.name)].Reason
+		if reason == "" {
+			reason = "not checked yet"
+		}
+		bad = append(bad, e.name+": "+reason)
+	}
+	cause := r.Cause
+	if bad != nil {
+		cause = strings.Join(bad, "; ")
+	}
+	if r.Held {
+		cause += " (held: the last that was known)"
+	}
+	return cause
+}
+
+func drainCause(o *healthmesh.Order) string {
+	cause := "drained at " + o.By
+	if o.Reason != "" {
+		cause += ": " + o.Reason
+	}
+	if !o.Until.IsZero() {
+		cause += ", until " + o.Until.UTC().Format("2006-01-02 15:04:05 MST")
+	}
+	return cause
+}
+
+func (s *Snapshot) regionName(svc *zones.Service, j uint16) string {
+	return s.Set.Regions[svc.Members[j].Region].Name
+}

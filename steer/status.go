@@ -1,0 +1,71 @@
+package steer
+
+import (
+	"github.com/nearcast/nearcast/healthmesh"
+)
+
+// A ServiceStatus is what a snapshot believes of one service.
+type ServiceStatus struct {
+	Name     string         `json:"name"`
+	Policy   string         `json:"policy"`
+	TTL      uint32         `json:"ttl"`
+	FailOpen bool           `json:"fail_open"`
+	Regions  []MemberStatus `json:"regions"`
+}
+
+// A MemberStatus is one region's part in a service.
+type MemberStatus struct {
+	Region    string           `json:"region"`
+	State     string           `json:"state"`
+	Cause     string           `json:"cause"`
+	Weight    float64          `json:"weight"` // effective capacity in this service's shares
+	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// An EndpointStatus is one endpoint of a region in a service.
+type EndpointStatus struct {
+	Endpoint string `json:"endpoint"`
+	State    string `json:"state"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// Status tells what the snapshot believes of every service; the view, the newest
+// there is, tells why.
+func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
+	all := make([]ServiceStatus, len(s.Set.Services))
+	for i, svc := range s.Set.Services {
+		all[i] = ServiceStatus{Name: svc.Name, Policy: svc.Policy.String(), TTL: svc.TTL, FailOpen: s.failsOpen(svc)}
+		for j, m := range svc.Members {
+			b := s.beliefs[i][j]
+			st := MemberStatus{
+				Region: s.regionName(svc, uint16(j)), State: b.best().String(), Cause: s.cause(v, svc, j), Weight: b.weight,
+			}
+			for k, e := range endpoints(m) {
+				es := EndpointStatus{Endpoint: e.name, State: evidence(b.endpoints[k])}
+				if r := v.Regions[st.Region]; r != nil {
+					es.Reason = r.Endpoints[healthmesh.ID(svc.Name, st.Region, e.name)].Reason
+				}
+				st.Endpoints = append(st.Endpoints, es)
+			}
+			all[i].Regions = append(all[i].Regions, st)
+		}
+	}
+	return all
+}
+
+// RegionState is the state of a region as a whole: what an order or its agents' silence makes of all its services.
+func RegionState(v *healthmesh.View, region string) State {
+	r := v.Regions[region]
+	if s, over := overrule(r); over {
+		return s
+	}
+	if r != nil && r.State == healthmesh.Up {
+		return Up
+	}
+	return Unknown
+}
+
+// evidence is the word for what evidence says of an endpoint.
+func evidence(s healthmesh.State) string {
+	return [...]string{healthmesh.Unknown: "unknown", healthmesh.Up: "up", healthmesh.Down: "down"}[s]
+}
