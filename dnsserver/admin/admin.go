@@ -1,0 +1,251 @@
+// Package admin owns the HTTP side of a director: metrics, readiness, status,
+// explanations and orders. It knows nothing of packets or of how a view is merged.
+package admin
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+)
+
+// Bounds of one request: a person or a scraper asks, never the query path.
+const (
+	maxBody       = 64 << 10         // an order is a few hundred bytes
+	headerTimeout = 5 * time.Second  // a slow header holds one goroutine
+	idleTimeout   = 60 * time.Second // a scraper's usual interval
+	orderTimeout  = 5 * time.Second  // for an order to be in the view and on disk
+	closeTimeout  = 2 * time.Second  // for open requests at shutdown
+	writeTimeout  = 30 * time.Second // for a client that reads slowly
+	maxReason     = 256              // bytes of an order's reason: it travels in gossip
+	maxConns      = 256              // a few people and scrapers, and room for those that do not close
+)
+
+// Mesh is what the admin needs of the mesh.
+type Mesh interface {
+	View() *healthmesh.View
+	Give(context.Context, healthmesh.Order) error
+}
+
+// Options are what the admin serves. All are immutable.
+type Options struct {
+	Addr     string // "host:port"
+	Node     string // this director's name
+	Token    string // that lets orders be given from elsewhere than loopback; "" for none
+	Snapshot func() *steer.Snapshot
+	Mesh     Mesh
+	Metrics  *prometheus.Registry
+	Reload   func(context.Context) error
+	Log      *slog.Logger
+}
+
+// Server is a bound admin server.
+type Server struct {
+	o    Options
+	ln   net.Listener
+	http *http.Server
+}
+
+// Listen binds the address.
+func Listen(o Options) (*Server, error) {
+	ln, err := net.Listen("tcp", o.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("admin address %s cannot be used: %w", o.Addr, err)
+	}
+	s := &Server{o: o, ln: netutil.LimitListener(ln, maxConns)}
+	s.http = &http.Server{
+		// A page in an operator's browser must not be able to give orders.
+		Handler:           http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(s.routes(), maxBody)),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		WriteTimeout:      writeTimeout,
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Addr is the address in use.
+func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// Serve answers until ctx ends.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := s.http.Shutdown(closing); err != nil {
+			s.http.Close()
+		}
+	})
+	defer stop()
+	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin server: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.o.Metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelWarn)}))
+	// Neither depends on the health of any region: a director that hears nothing still answers.
+	mux.HandleFunc("GET /healthz", plain("ok"))
+	mux.HandleFunc("GET /readyz", plain("ready"))
+	mux.HandleFunc("GET /api/v1/status", s.status)
+	mux.HandleFunc("GET /api/v1/explain", s.explain)
+	mux.HandleFunc("POST /api/v1/orders", s.ordersOnly(s.order))
+	mux.HandleFunc("POST /api/v1/reload", s.ordersOnly(s.reload))
+	return mux
+}
+
+func plain(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, text) }
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, makeStatus(s.o.Node, s.o.Snapshot(), s.o.Mesh.View(), time.Now()))
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	qtype, ok := dns.StringToType[strings.ToUpper(q.Get("type"))]
+	if q.Get("type") == "" {
+		qtype, ok = dns.TypeA, true
+	}
+	if !ok {
+		fail(w, http.StatusBadRequest, fmt.Errorf("type: %q is not a record type such as A or AAAA", q.Get("type")))
+		return
+	}
+	client, err := ParseClient(q.Get("client"))
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	e, err := s.o.Snapshot().Explain(s.o.Mesh.View(), q.Get("name"), qtype, client)
+	if err != nil {
+		fail(w, http.StatusNotFound, err)
+		return
+	}
+	reply(w, http.StatusOK, e)
+}
+
+// ParseClient reads a client's address or network.
+func ParseClient(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("client: %q is neither an address nor a network", text)
+	}
+	return p.Masked(), nil
+}
+
+// An OrderRequest is what a client of the API sends to drain a region or to take that back.
+type OrderRequest struct {
+	Region string `json:"region"`
+	Kind   string `json:"kind"`          // healthmesh.Drain or healthmesh.None
+	For    string `json:"for,omitempty"` // a duration, "" for until taken back
+	Reason string `json:"reason,omitempty"`
+}
+
+func (s *Server) order(w http.ResponseWriter, r *http.Request) {
+	var q OrderRequest
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		fail(w, http.StatusBadRequest, fmt.Errorf("the order is not the JSON that is accepted: %w", err))
+		return
+	}
+	o, err := s.check(q)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
+	defer cancel()
+	if err := s.o.Mesh.Give(ctx, o); err != nil {
+		fail(w, http.StatusInternalServerError, fmt.Errorf("the order is not in force: %w", err))
+		return
+	}
+	s.o.Log.Info("order taken", "region", o.Region, "kind", o.Kind, "reason", o.Reason, "until", o.Until)
+	reply(w, http.StatusOK, o)
+}
+
+func (s *Server) check(q OrderRequest) (healthmesh.Order, error) {
+	o := healthmesh.Order{Region: q.Region, Kind: q.Kind, Reason: q.Reason, By: s.o.Node, At: time.Now()}
+	var known []string
+	found := false
+	for _, r := range s.o.Snapshot().Set.Regions {
+		known = append(known, r.Name)
+		found = found || r.Name == q.Region
+	}
+	switch {
+	case !found:
+		return o, fmt.Errorf("region: %q is not one of %s", q.Region, strings.Join(known, ", "))
+	case q.Kind != healthmesh.Drain && q.Kind != healthmesh.None:
+		return o, fmt.Errorf("kind: %q is neither %q nor %q", q.Kind, healthmesh.Drain, healthmesh.None)
+	case len(q.Reason) > maxReason:
+		return o, fmt.Errorf("reason: %d bytes are more than %d", len(q.Reason), maxReason)
+	case q.For == "":
+		return o, nil
+	}
+	d, err := time.ParseDuration(q.For)
+	if err != nil || d <= 0 {
+		return o, fmt.Errorf("for: %q is not a duration above 0 such as 2h or 90m", q.For)
+	}
+	o.Until = o.At.Add(d)
+	return o, nil
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	if err := s.o.Reload(r.Context()); err != nil {
+		fail(w, http.StatusConflict, err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]uint64{"generation": s.o.Snapshot().Generation})
+}
+
+// ordersOnly lets a request pass that comes from loopback or bears the token.
+func (s *Server) ordersOnly(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		local := err == nil && from.Addr().Unmap().IsLoopback()
+		token, bears := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		right := bears && s.o.Token != "" && subtle.ConstantTimeCompare([]byte(token), []byte(s.o.Token)) == 1
+		if !local && !right {
+			s.o.Log.Warn("order refused", "from", r.RemoteAddr, "path", r.URL.Path)
+			fail(w, http.StatusForbidden, errors.New("orders are taken from loopback or with the token in admin_token_file"))
+			return
+		}
+		next(w, r)
+	}
+}
+
+func reply(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // a client that went away is no concern of the server
+}
+
+// Failure is the body of every answer that is not a success.
+type Failure struct {
+	Error string `json:"error"`
+}
+
+func fail(w http.ResponseWriter, code int, err error) { reply(w, code, Failure{err.Error()}) }

@@ -1,0 +1,83 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+)
+
+// Beliefs exports what a director believes: snapshot and view, evidence and members.
+// It reads them at each scrape and keeps nothing.
+type Beliefs struct {
+	Snapshot func() *steer.Snapshot
+	View     func() *healthmesh.View
+}
+
+var (
+	descGeneration = prometheus.NewDesc("nearcast_snapshot_generation", "Number of the snapshot in use.", nil, nil)
+	descView       = prometheus.NewDesc("nearcast_view_number", "Number of the newest view of the mesh.", nil, nil)
+	descIsolated   = prometheus.NewDesc("nearcast_isolated", "1 while most regions fell silent at once and the last view is held.", nil, nil)
+	descMembers    = prometheus.NewDesc("nearcast_mesh_members", "Members of the mesh.", []string{"role"}, nil)
+	descAge        = prometheus.NewDesc("nearcast_evidence_age_seconds", "Time since the last new report of the region; absent if none came.", []string{"region"}, nil)
+	descRegion     = prometheus.NewDesc("nearcast_region_state", "1 for the state that the region is in.", []string{"region", "state"}, nil)
+	descCapacity   = prometheus.NewDesc("nearcast_region_capacity", "Configured capacity of the region.", []string{"region"}, nil)
+	descLoad       = prometheus.NewDesc("nearcast_region_load", "Reported load of the region, in the unit of capacity; absent if none.", []string{"region"}, nil)
+	descFailOpen   = prometheus.NewDesc("nearcast_service_fail_open", "1 while the service fails open.", []string{"service"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (b Beliefs) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descGeneration, descView, descIsolated, descMembers, descAge, descRegion, descCapacity, descLoad, descFailOpen,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
+	s, v := b.Snapshot(), b.View()
+	gauge := func(d *prometheus.Desc, x float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, x, labels...)
+	}
+	gauge(descGeneration, float64(s.Generation))
+	gauge(descView, float64(v.Number))
+	gauge(descIsolated, truth(v.Isolated))
+	roles := map[string]int{"director": 0, "agent": 0}
+	for _, m := range v.Members {
+		if _, known := roles[m.Role]; known {
+			roles[m.Role]++
+		}
+	}
+	for role, n := range roles {
+		gauge(descMembers, float64(n), role)
+	}
+	for _, r := range s.Set.Regions {
+		gauge(descCapacity, r.Capacity, r.Name)
+		now := steer.RegionState(v, r.Name)
+		for _, state := range []steer.State{steer.Unknown, steer.Up, steer.Draining, steer.Down} {
+			gauge(descRegion, truth(state == now), r.Name, state.String())
+		}
+		if seen := v.Regions[r.Name]; seen != nil {
+			if !seen.Heard.IsZero() {
+				gauge(descAge, time.Since(seen.Heard).Seconds(), r.Name)
+			}
+			if seen.HasLoad {
+				gauge(descLoad, seen.Load, r.Name)
+			}
+		}
+	}
+	for _, svc := range s.Status(v) {
+		gauge(descFailOpen, truth(svc.FailOpen), svc.Name)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
