@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+)
+
+// reloadLoop owns d.loaded: it loads the configuration again on SIGHUP, on a change of any
+// of its files, and when the API asks; all of it or nothing.
+func (d *director) reloadLoop(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	w, err := watchFiles(ctx, d.loaded.Files, d.log)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			d.log.Info("reload asked for", "by", "SIGHUP")
+			_ = d.reload(ctx) // logged and counted there
+		case <-w.Changed():
+			d.log.Info("reload asked for", "by", "a change of a file")
+			_ = d.reload(ctx)
+		case done := <-d.asked:
+			d.log.Info("reload asked for", "by", "the API")
+			done <- d.reload(ctx)
+		}
+		w.Watch(d.loaded.Files)
+	}
+}
+
+// reload puts the file's present state in use, or refuses it and leaves the old one serving.
+func (d *director) reload(ctx context.Context) error {
+	next, err := loadConfig(d.path, d.loaded)
+	if err == nil {
+		d.over.apply(next)
+		err = next.forServe()
+	}
+	if err != nil {
+		d.reloads.WithLabelValues("refused").Inc()
+		d.log.Error("reload refused; the old state goes on serving", "error", err)
+		return err
+	}
+	d.warnFixed(next)
+	if err := d.keeper.Reload(ctx, next.survey()); err != nil {
+		return err
+	}
+	d.loaded = next
+	d.reloads.WithLabelValues("applied").Inc()
+	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)
+	return nil
+}
+
+// warnFixed names what a running director does not change.
+func (d *director) warnFixed(next *loaded) {
+	fixed := map[string]bool{
+		"listen.dns":   slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
+		"listen.admin": d.loaded.Listen.Admin == next.Listen.Admin,
+		"state":        d.loaded.State == next.State,
+		"mesh.listen":  d.loaded.Mesh.Listen == next.Mesh.Listen,
+		"mesh.join":    slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),
+	}
+	for key, same := range fixed {
+		if !same {
+			d.log.Warn("a change takes effect at the next start only", "key", key)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nearcast/nearcast/dnsserver/admin"
+)
+
+func newStatus() *cobra.Command {
+	c := &client{}
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Tell what a running director believes",
+		Long: `Tell what a running director believes: each region and service with state, capacity, load, and the age and
+source of the evidence, and the members of the mesh.`,
+		Example: `  nearcast status -c nearcast.yaml
+  nearcast status --server 127.0.0.1:8053 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s admin.Status
+			if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/status", nil, &s); err != nil {
+				return err
+			}
+			return c.show(cmd.OutOrStdout(), s, func(w io.Writer) { printStatus(w, &s) })
+		},
+	}
+	c.flags(cmd)
+	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON")
+	return cmd
+}
+
+func printStatus(w io.Writer, s *admin.Status) {
+	fmt.Fprintf(w, "director %s, generation %d\n", s.Node, s.Generation)
+	for _, text := range s.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
+	table(w, "REGION\tSTATE\tCAPACITY\tLOAD\tAGE\tSOURCE\tCAUSE", len(s.Regions), func(i int) string {
+		r := s.Regions[i]
+		load, age := "-", "-"
+		if r.Load != nil {
+			load = fmt.Sprintf("%g", *r.Load)
+		}
+		if r.AgeSeconds != nil {
+			age = fmt.Sprintf("%.1fs", *r.AgeSeconds)
+		}
+		source := r.Source
+		if len(r.Agents) > 0 {
+			source = strings.Join(r.Agents, ", ")
+		}
+		cause := r.Cause
+		if r.Order != nil {
+			cause += "; " + orderText(r.Order.Reason, r.Order.By, r.Order.Until)
+		}
+		if r.Held {
+			cause += "; held"
+		}
+		return fmt.Sprintf("%s\t%s\t%g\t%s\t%s\t%s\t%s", r.Name, r.State, r.Capacity, load, age, source, cause)
+	})
+	for _, svc := range s.Services {
+		fmt.Fprintf(w, "\nservice %s: %s, ttl %d\n", svc.Name, svc.Policy, svc.TTL)
+		table(w, "  REGION\tSTATE\tWEIGHT\tENDPOINTS", len(svc.Regions), func(i int) string {
+			r := svc.Regions[i]
+			var ends []string
+			for _, e := range r.Endpoints {
+				text := e.Endpoint + " " + e.State
+				if e.Reason != "" {
+					text += " (" + e.Reason + ")"
+				}
+				ends = append(ends, text)
+			}
+			return fmt.Sprintf("  %s\t%s\t%g\t%s", r.Region, r.State, r.Weight, strings.Join(ends, ", "))
+		})
+	}
+	fmt.Fprintln(w)
+	table(w, "MEMBER\tROLE\tREGION\tADDRESS", len(s.Members), func(i int) string {
+		m := s.Members[i]
+		return fmt.Sprintf("%s\t%s\t%s\t%s", m.Name, m.Role, m.Region, m.Addr)
+	})
+	fmt.Fprintln(w)
+	table(w, "GEOGRAPHY\tTYPE\tDATE\tNETWORKS\tLOCATED", len(s.Geo), func(i int) string {
+		g := s.Geo[i]
+		return fmt.Sprintf("%s\t%s\t%s\t%d\t%.1f %%", g.Name, g.Type, g.Built.Format(time.DateOnly), g.Networks, 100*g.Located)
+	})
+}
+
+func table(w io.Writer, head string, rows int, row func(int) string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, head)
+	for i := range rows {
+		fmt.Fprintln(t, row(i))
+	}
+	t.Flush()
+}
+
+func orderText(reason, by string, until time.Time) string {
+	text := "drained at " + by
+	if reason != "" {
+		text += ": " + reason
+	}
+	if !until.IsZero() {
+		text += ", until " + until.Local().Format(time.DateTime)
+	}
+	return text
+}
