@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// answer is one reply of a director.
+type answer struct {
+	at       time.Time // when the query was sent
+	director int
+	client   int // position in regions
+	region   int // of the first address; -1 if there is none
+	rcode    int
+	addrs    []netip.Addr
+	ttl      uint32
+	err      error // no reply
+}
+
+// bad says what no director must ever answer, "" if nothing.
+func (a answer) bad() string {
+	switch {
+	case a.err != nil:
+		return ""
+	case a.rcode != dns.RcodeSuccess:
+		return dns.RcodeToString[a.rcode]
+	case len(a.addrs) == 0:
+		return "an empty answer"
+	}
+	for _, x := range a.addrs {
+		if int(x.As4()[2])-1 != a.region {
+			return "addresses of several regions"
+		}
+	}
+	return ""
+}
+
+const queryTimeout = 2 * time.Second
+
+// ask asks a director for www as the client of one region.
+func (c *cluster) ask(director, client int) answer {
+	q := new(dns.Msg).SetQuestion("www.geo.example.com.", dns.TypeA)
+	q.SetEdns0(1232, false)
+	net := netip.MustParsePrefix(regions[client].client)
+	q.IsEdns0().Option = append(q.IsEdns0().Option, &dns.EDNS0_SUBNET{
+		Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(net.Bits()), Address: net.Addr().AsSlice(),
+	})
+	a := answer{at: time.Now(), director: director, client: client, region: -1}
+	r, _, err := (&dns.Client{Timeout: queryTimeout}).Exchange(q, fmt.Sprintf("127.0.0.1:%d", c.dns[director]))
+	if err != nil {
+		a.err = err
+		return a
+	}
+	a.rcode = r.Rcode
+	for _, rr := range r.Answer {
+		if rec, ok := rr.(*dns.A); ok {
+			addr, _ := netip.AddrFromSlice(rec.A.To4())
+			a.addrs = append(a.addrs, addr)
+			a.ttl = rec.Hdr.Ttl
+		}
+	}
+	if len(a.addrs) > 0 {
+		a.region = int(a.addrs[0].As4()[2]) - 1
+	}
+	return a
+}
+
+// traffic asks all directors as all clients at a steady rate until it is stopped.
+type traffic struct {
+	mu      sync.Mutex
+	answers []answer
+	stop    func() []answer
+}
+
+const rate = 200 // queries a second, over all directors
+
+func (c *cluster) startTraffic() *traffic {
+	tr := &traffic{}
+	quit := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		tick := time.NewTicker(time.Second / rate)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			all.Go(func() {
+				a := c.ask(n%directors, n/directors%len(regions))
+				tr.mu.Lock()
+				tr.answers = append(tr.answers, a)
+				tr.mu.Unlock()
+			})
+		}
+	})
+	tr.stop = sync.OnceValue(func() []answer {
+		close(quit)
+		all.Wait()
+		return tr.answers
+	})
+	c.t.Cleanup(func() { tr.stop() })
+	return tr
+}
+
+// status is the part of `nearcast status --json` that tests read.
+type status struct {
+	Generation uint64
+	Isolated   bool
+	Regions    []struct {
+		Name, State, Cause, Source string
+		Held                       bool
+	}
+	Members  []struct{ Name, Role string }
+	Warnings []string
+}
+
+func (c *cluster) status(director int) (status, error) {
+	var s status
+	text, err := c.get(director, "/api/v1/status")
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(text, &s)
+}
+
+func (c *cluster) get(director int, path string) ([]byte, error) {
+	resp, err := (&http.Client{Timeout: queryTimeout}).Get(fmt.Sprintf("http://127.0.0.1:%d%s", c.admin[director], path))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", path, resp.Status)
+	}
+	return text, err
+}

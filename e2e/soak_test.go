@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/maxmind/mmdbwriter"
+	"github.com/maxmind/mmdbwriter/mmdbtype"
+)
+
+const (
+	soakRounds  = 50 // of each: configuration reloads, database reloads, changes of health
+	soakClients = 4  // that query all the while
+)
+
+// Under the race detector, with the configuration, the database and health changing all the while, every answer
+// is right, and nothing is left open.
+func TestReloadsAndFlipsUnderLoad(t *testing.T) {
+	c := newCluster(t, nearcastRace)
+	c.writeDatabase(0)
+	config, err := os.ReadFile(filepath.Join(c.dir, "nearcast.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	quick := strings.Replace(string(config), "interval: 1s, timeout: 500ms, fall: 2, rise: 2", "interval: 100ms, timeout: 500ms, fall: 1, rise: 1", 1)
+	c.write("nearcast.yaml", quick+"geo: {database: geo.mmdb}\n")
+	c.startAll()
+	c.until("nothing is left to settle", func() bool { return c.metric(0, "nearcast_mesh_members{role=\"agent\"}") == float64(len(regions)) })
+	goroutines, files := c.metric(0, "go_goroutines"), c.metric(0, "process_open_fds")
+
+	ended := make(chan struct{})
+	answered := make(chan int, soakClients)
+	var wrong atomic.Int64
+	for n := range soakClients {
+		go func() {
+			count := 0
+			defer func() { answered <- count }()
+			for i := n; ; i++ {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				a := c.ask(i%directors, i/directors%len(regions))
+				count++
+				// The clients of region 0 are answered with region 1 while it is down.
+				right := a.region == a.client || a.client == 0 && a.region == 1
+				if (a.err != nil || a.bad() != "" || !right) && wrong.Add(1) < 10 {
+					t.Errorf("director %d, client of %s: region %d %s %v", a.director, regions[a.client].name, a.region, a.bad(), a.err)
+				}
+			}
+		}()
+	}
+	director := c.procs["director-0"]
+	for round := range soakRounds {
+		applied := c.metric(0, `nearcast_reloads_total{result="applied"}`)
+		c.write("geo.example.com.zone", strings.Replace(zoneText, "static", fmt.Sprintf("round %d", round), 1))
+		if err := director.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		c.writeDatabase(round)
+		want := 0
+		if round%2 == 0 {
+			want = 1
+			c.failRegion(0)
+		} else {
+			c.healRegion(0)
+		}
+		for d := range directors {
+			c.waitAnswer(d, 0, want)
+		}
+		c.until("the reload is applied", func() bool { return c.metric(0, `nearcast_reloads_total{result="applied"}`) > applied })
+	}
+	c.healRegion(0)
+	for d := range directors {
+		c.waitAnswer(d, 0, 0)
+	}
+	close(ended)
+	total := 0
+	for range soakClients {
+		total += <-answered
+	}
+	t.Logf("%d answers during %d rounds; %v reloads applied, %v refused", total, soakRounds,
+		c.metric(0, `nearcast_reloads_total{result="applied"}`), c.metric(0, `nearcast_reloads_total{result="refused"}`))
+	c.until(fmt.Sprintf("as many goroutines (%v) and files (%v) as before, or fewer, but for a few of the runtime's", goroutines, files), func() bool {
+		return c.metric(0, "go_goroutines") <= goroutines+5 && c.metric(0, "process_open_fds") <= files+3
+	})
+}
+
+// writeDatabase writes geo.mmdb, replacing it whole: the clients of the cluster's regions are in it with a place
+// near their region, and a network that differs from round to round.
+func (c *cluster) writeDatabase(round int) {
+	c.t.Helper()
+	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "GeoLite2-City", RecordSize: 24})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	insert := func(network string, lat, lon float64) {
+		_, n, err := net.ParseCIDR(network)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		place := mmdbtype.Map{"location": mmdbtype.Map{"latitude": mmdbtype.Float64(lat), "longitude": mmdbtype.Float64(lon)}}
+		if err := tree.Insert(n, place); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	insert("128.112.0.0/16", 40.3, -74.6)
+	insert("193.0.0.0/21", 52.4, 4.9)
+	insert("117.192.0.0/16", 19.0, 73.0)
+	insert("8.0.0.0/8", float64(round), float64(-round))
+	path := filepath.Join(c.dir, "geo.mmdb")
+	f, err := os.Create(path + ".tmp")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := tree.WriteTo(f); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		c.t.Fatal(err)
+	}
+}
