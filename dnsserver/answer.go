@@ -5,6 +5,8 @@ package dnsserver
 import (
 	"net/netip"
 
+	"github.com/miekg/dns"
+
 	"github.com/nearcast/nearcast/steer"
 )
 
@@ -14,13 +16,63 @@ type Transport uint8
 const (
 	UDP Transport = iota
 	TCP
+	transports int = iota
+)
+
+// String is the transport as metrics name it.
+func (t Transport) String() string { return [...]string{"udp", "tcp"}[t] }
+
+// The limits of a reply's size, in octets.
+const (
+	plainUDP = 512   // without EDNS (RFC 1035, section 4.2.1); a smaller one in EDNS is read as this (RFC 6891, section 6.2.3)
+	maxUDP   = 1232  // fits the smallest IPv6 packet of 1280, so no reply is fragmented
+	maxTCP   = 65535 // what the length before the message can state
 )
 
 // Answer is the trip of a query: it appends the reply to the query q from source to out and returns it, or nothing if the packet gets no reply.
 // Every transport calls it, and it alone. meter may be nil.
+//
+// A plain query goes the fast way: read in place, answered by copying, with no allocation if out has room, no lock
+// and no clock. Whatever else goes the slow way, over the same look-ups. No reply: packets without a header, and replies,
+// as two servers could otherwise answer each other for ever.
 func Answer(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
-	panic("contract")
+	if len(q) < headerLen || q[2]&flagQR != 0 {
+		return nil
+	}
+	if reply := fast(out, q, source, t, s, meter); reply != nil {
+		return reply
+	}
+	return slow(out, q, source, t, s, meter)
 }
 
-// A Meter counts what one worker answered; it is written by that worker alone.
-type Meter struct{}
+// fast answers a plain query, nil if q is none or its answer is not in one piece.
+func fast(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
+	var v query
+	if !v.read(q) {
+		return nil
+	}
+	var r result
+	r.resolve(s, v.name(), &v, source)
+	if r.alias && r.follows(s) {
+		return nil
+	}
+	meter.query(s.Set, r.zone, v.qtype, r.rcode, t)
+	meter.answer(s.Set, &r)
+	return r.write(out, q, &v, v.limit(t))
+}
+
+// follows tells if the alias that was found leads to a name in the zones.
+func (r *result) follows(s *steer.Snapshot) bool {
+	var buf [maxName]byte
+	n := wireName(buf[:], r.target())
+	return n > 0 && s.Set.Find(buf[:n]).Zone != nil
+}
+
+// wireName puts an absolute name, lower case, into b in wire format; it returns its length, 0 if b is too small.
+func wireName(b []byte, name string) int {
+	n, err := dns.PackDomainName(name, b, 0, nil, false)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,197 @@
+package dnsserver
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/zones"
+)
+
+// maxGone is the most counters of each kind that a meter keeps for names that a reload took away: enough for a large
+// zone to be taken out and put back without its counters going backwards.
+const maxGone = 1024
+
+// Query types are counted by name, those that are rare together: the asker chooses them, and must not fill a table.
+var countedTypes = [...]uint16{
+	dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeSOA, dns.TypeMX, dns.TypeTXT, dns.TypeSRV, dns.TypeHTTPS,
+	dns.TypeSVCB, dns.TypeCAA, dns.TypeDS, dns.TypeDNSKEY, dns.TypePTR, dns.TypeANY,
+}
+
+const otherType = len(countedTypes)
+
+// Every rcode that Answer replies with.
+var countedRcodes = [...]int{
+	dns.RcodeSuccess, dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeNameError, dns.RcodeNotImplemented,
+	dns.RcodeRefused, dns.RcodeNotAuth, dns.RcodeBadVers,
+}
+
+// A Meter counts what one worker answered; it is written by that worker alone, and read by Each from anywhere. The
+// zero Meter is ready; a nil one counts nothing.
+//
+// Counters go by name, so that they survive reloads; a table for the set in use finds them by position.
+type Meter struct {
+	set      *zones.Set      // that zones and services are for; the worker's own, as they are
+	zones    []*queryCounts  // by Zone.Index
+	services []serviceCounts // by Service.Index
+	outside  queryCounts     // queries in no zone
+
+	mu       sync.Mutex // guards the maps, which change with the set
+	queries  map[string]*queryCounts
+	answers  map[answerKey]*atomic.Uint64
+	failOpen map[string]*atomic.Uint64
+}
+
+type queryCounts [len(countedTypes) + 1][len(countedRcodes)][transports]atomic.Uint64
+
+type answerKey struct{ service, region string }
+
+type serviceCounts struct {
+	answers  []*atomic.Uint64 // by position in Service.Members
+	failOpen *atomic.Uint64
+}
+
+// query counts a query and its reply's rcode; z is nil if it is in no zone.
+func (m *Meter) query(set *zones.Set, z *zones.Zone, qtype uint16, rcode int, t Transport) {
+	if m == nil {
+		return
+	}
+	m.use(set)
+	c := &m.outside
+	if z != nil {
+		c = m.zones[z.Index]
+	}
+	c[typeIndex(qtype)][rcodeIndex(rcode)][t].Add(1)
+}
+
+// answer counts the regions in an answer, if a service gave it.
+func (m *Meter) answer(set *zones.Set, r *result) {
+	if m == nil || r.service == nil {
+		return
+	}
+	m.use(set)
+	c := &m.services[r.service.Index]
+	for i := range r.pick.N {
+		if r.pick.Sets[i] != nil {
+			c.answers[r.pick.Members[i]].Add(1)
+		}
+	}
+	if r.pick.FailOpen {
+		c.failOpen.Add(1)
+	}
+}
+
+func typeIndex(qtype uint16) int {
+	for i, t := range countedTypes {
+		if t == qtype {
+			return i
+		}
+	}
+	return otherType
+}
+
+// rcodeIndex is the position of an rcode; one that is not listed counts as the server's failure.
+func rcodeIndex(rcode int) int {
+	for i, c := range countedRcodes {
+		if c == rcode {
+			return i
+		}
+	}
+	return 2
+}
+
+// use makes the tables for a set, once after each reload.
+func (m *Meter) use(set *zones.Set) {
+	if m.set == set {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	queries, answers, failOpen := map[string]*queryCounts{}, map[answerKey]*atomic.Uint64{}, map[string]*atomic.Uint64{}
+	m.set, m.zones, m.services = set, nil, nil
+	for _, z := range set.Zones {
+		m.zones = append(m.zones, counter(queries, m.queries, z.Name))
+	}
+	for _, svc := range set.Services {
+		c := serviceCounts{failOpen: counter(failOpen, m.failOpen, svc.Name)}
+		for _, member := range svc.Members {
+			key := answerKey{svc.Name, set.Regions[member.Region].Name}
+			c.answers = append(c.answers, counter(answers, m.answers, key))
+		}
+		m.services = append(m.services, c)
+	}
+	keepGone(queries, m.queries)
+	keepGone(answers, m.answers)
+	keepGone(failOpen, m.failOpen)
+	m.queries, m.answers, m.failOpen = queries, answers, failOpen
+}
+
+// counter puts the counter of a key into to: the one it had, or a new one.
+func counter[K comparable, V any](to, from map[K]*V, key K) *V {
+	c := from[key]
+	if c == nil {
+		c = new(V)
+	}
+	to[key] = c
+	return c
+}
+
+// keepGone takes over up to maxGone of the counters that are not in use any more.
+func keepGone[K comparable, V any](to, from map[K]*V) {
+	kept := 0
+	for key, c := range from {
+		if to[key] == nil && kept < maxGone {
+			to[key] = c
+			kept++
+		}
+	}
+}
+
+// Each calls its arguments with every counter that is not zero. zone is "" for queries in none; zone, service and
+// region are names, the first two absolute. It may be called from any goroutine.
+func (m *Meter) Each(query func(zone string, qtype, rcode string, t Transport, n uint64), answer func(service, region string, n uint64), failOpen func(service string, n uint64)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.outside.each("", query)
+	for zone, c := range m.queries {
+		c.each(zone, query)
+	}
+	for key, c := range m.answers {
+		if n := c.Load(); n > 0 {
+			answer(key.service, key.region, n)
+		}
+	}
+	for service, c := range m.failOpen {
+		if n := c.Load(); n > 0 {
+			failOpen(service, n)
+		}
+	}
+}
+
+func (c *queryCounts) each(zone string, query func(zone string, qtype, rcode string, t Transport, n uint64)) {
+	for i := range c {
+		for j := range c[i] {
+			for t := range c[i][j] {
+				if n := c[i][j][t].Load(); n > 0 {
+					query(zone, typeName(i), rcodeName(countedRcodes[j]), Transport(t), n)
+				}
+			}
+		}
+	}
+}
+
+func typeName(i int) string {
+	if i == otherType {
+		return "other"
+	}
+	return dns.TypeToString[countedTypes[i]]
+}
+
+// rcodeName is an rcode's name. 16 has two; without TSIG keys it is BADVERS.
+func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers {
+		return "BADVERS"
+	}
+	return dns.RcodeToString[rcode]
+}

@@ -1,0 +1,136 @@
+package dnsserver
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
+)
+
+// A result is what the zones have for one name and type: what goes into which section. Both ways write replies from
+// results, so that they cannot differ in what they answer.
+type result struct {
+	rcode      int
+	aa         bool
+	zone       *zones.Zone // nil if the name is in none
+	answer     [steer.MaxAnswers]*zones.RRset
+	answers    int             // how many of answer hold
+	authority  [2]*zones.RRset // nil where there is none
+	additional *zones.RRset    // nil if there is none
+	alias      bool            // answer is a CNAME that stands for the records asked for
+	service    *zones.Service  // nil if the answer does not depend on the client; pick holds if not
+	pick       steer.Pick
+	scope      int // of the client subnet, in bits
+}
+
+// resolve finds what goes into a reply for name, which is that of the query v or the end of its aliases so far.
+func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.Addr) {
+	if r.rcode = refusal(v.qtype); r.rcode != dns.RcodeSuccess {
+		return
+	}
+	m := s.Set.Find(name)
+	r.zone, r.aa = m.Zone, true
+	switch m.Kind {
+	case zones.NotAuth:
+		r.rcode, r.aa = dns.RcodeRefused, false
+	case zones.Missing:
+		r.rcode = dns.RcodeNameError
+		r.authority[0] = m.Zone.Negative
+	case zones.Referral:
+		r.refer(m.Node.Cut, name, v)
+	default:
+		r.node(s, m.Node, v, source)
+		if r.answers == 0 {
+			r.authority[0] = m.Zone.Negative
+		}
+	}
+}
+
+// refusal is the rcode for types that are no data of a name: NOTIMP for transactions, REFUSED for transfers.
+func refusal(qtype uint16) int {
+	switch qtype {
+	case dns.TypeAXFR, dns.TypeIXFR:
+		return dns.RcodeRefused
+	case dns.TypeOPT, dns.TypeTKEY, dns.TypeTSIG, dns.TypeMAILA, dns.TypeMAILB:
+		return dns.RcodeNotImplemented
+	}
+	return dns.RcodeSuccess
+}
+
+// refer answers at or below a delegation: the parent owns the DS at the cut (RFC 4035, section 3.1.4.1), all else is
+// referred.
+func (r *result) refer(cut *zones.Cut, name []byte, v *query) {
+	if v.qtype == dns.TypeDS && labels(name) == dns.CountLabel(cut.Name) {
+		if r.add(cut.DS); cut.DS == nil {
+			r.authority[0] = r.zone.Negative
+		}
+		return
+	}
+	r.aa = false
+	r.authority[0] = cut.NS
+	if v.do {
+		r.authority[1] = cut.DS
+	}
+	r.additional = cut.Glue
+}
+
+func labels(name []byte) (n int) {
+	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
+		n++
+	}
+	return n
+}
+
+// node answers from the records and the service at a node.
+func (r *result) node(s *steer.Snapshot, n *zones.Node, v *query, source netip.Addr) {
+	t := v.qtype
+	svc := n.Service
+	switch {
+	case svc != nil && (svc.CNAME || t == dns.TypeA || t == dns.TypeAAAA):
+		r.steer(s, svc, t, v, source)
+	case t != dns.TypeANY:
+		if r.add(n.RRset(t)); r.answers == 0 {
+			r.add(n.RRset(dns.TypeCNAME))
+		}
+	default: // one RRset is enough (RFC 8482, section 4.1)
+		if svc != nil {
+			r.steer(s, svc, dns.TypeA, v, source)
+		}
+		if svc != nil && r.answers == 0 {
+			r.steer(s, svc, dns.TypeAAAA, v, source)
+		}
+		if r.answers == 0 && len(n.Sets) > 0 {
+			r.add(n.Sets[0])
+		}
+	}
+	r.alias = r.answers > 0 && r.answer[0].Type == dns.TypeCNAME && t != dns.TypeCNAME && t != dns.TypeANY
+}
+
+// steer adds what a service answers to the client. A name has one CNAME at most, so of such a service the first
+// region holds.
+func (r *result) steer(s *steer.Snapshot, svc *zones.Service, qtype uint16, v *query, source netip.Addr) {
+	a := v.asker(source)
+	r.service, r.pick = svc, s.Pick(svc, qtype, a.client)
+	r.scope = max(r.scope, v.scopeOf(a, r.pick.Scope))
+	if svc.CNAME {
+		r.pick.N = 1
+	}
+	for _, set := range r.pick.Sets[:r.pick.N] {
+		r.add(set)
+	}
+}
+
+func (r *result) add(set *zones.RRset) {
+	if set != nil {
+		r.answer[r.answers] = set
+		r.answers++
+	}
+}
+
+// target is where the alias leads.
+func (r *result) target() string { return r.answer[0].RRs[0].(*dns.CNAME).Target }
+
+// failOpen tells if the answer stands in for regions that are all down.
+func (r *result) failOpen() bool { return r.service != nil && r.pick.FailOpen }

@@ -1,0 +1,243 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
+)
+
+// maxChain is the most aliases in one answer: as many as the regions in one, and more than a sound zone has; resolvers
+// give up after about as many (Unbound 11, BIND 11), and ask for the rest themselves.
+const maxChain = 8
+
+// slow answers what is not plain, or not in one piece: broken and unusual packets, other classes and opcodes, and
+// aliases that are followed. It decides with the same look-ups as the fast way, and writes with miekg/dns.
+func slow(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
+	c := &conversation{source: source, snapshot: s, meter: meter}
+	c.read(q)
+	zone := c.answer(q)
+	reply := c.write(out, c.v.limit(t))
+	meter.query(s.Set, zone, c.v.qtype, c.reply.Rcode, t)
+	return reply
+}
+
+// A conversation is one query of the slow way and its reply as it grows.
+type conversation struct {
+	source   netip.Addr
+	snapshot *steer.Snapshot
+	meter    *Meter
+
+	v      query
+	class  uint16
+	tsig   *dns.TSIG // the query's, nil if it is not signed
+	broken bool      // not a message, or not as RFC 6891 and RFC 7871 want it
+
+	reply    dns.Msg
+	scope    int
+	failOpen bool
+}
+
+// read reads the packet as far as it can: of a broken one what stands before the fault, so that the reply can name
+// the question and carry an OPT record.
+func (c *conversation) read(q []byte) {
+	at := headerLen
+	if binary.BigEndian.Uint16(q[4:]) != 1 { // RFC 9619
+		c.broken = true
+		return
+	}
+	if at = c.readQuestion(q); at == 0 {
+		c.broken = true
+		return
+	}
+	records := int(binary.BigEndian.Uint16(q[6:])) + int(binary.BigEndian.Uint16(q[8:]))
+	additional := int(binary.BigEndian.Uint16(q[10:]))
+	// A record takes 11 octets at least, so the packet's length bounds the loop.
+	for i := range records + additional {
+		_, head, err := dns.UnpackDomainName(q, at)
+		if err != nil || len(q) < head+10 {
+			c.broken = true
+			return
+		}
+		end := head + 10 + int(binary.BigEndian.Uint16(q[head+8:]))
+		if len(q) < end {
+			c.broken = true
+			return
+		}
+		if i >= records {
+			c.readAdditional(q, at, head, end, i == records+additional-1)
+		}
+		at = end
+	}
+}
+
+// readQuestion reads the question; it returns where it ends, 0 if it is broken.
+func (c *conversation) readQuestion(q []byte) int {
+	name, at, err := dns.UnpackDomainName(q, headerLen)
+	if err != nil || len(q) < at+4 {
+		return 0
+	}
+	n := wireName(c.v.low[:], name)
+	if n == 0 || !c.v.readName(c.v.low[:n]) {
+		return 0
+	}
+	c.v.qtype, c.class = binary.BigEndian.Uint16(q[at:]), binary.BigEndian.Uint16(q[at+2:])
+	c.reply.Question = []dns.Question{{Name: name, Qtype: c.v.qtype, Qclass: c.class}}
+	return at + 4
+}
+
+// readAdditional reads a record of the additional section, which starts at at, has its type at head and ends at end.
+// An OPT record comes once, at the root (RFC 6891, section 6.1.1); a TSIG comes last (RFC 8945, section 5.1).
+func (c *conversation) readAdditional(q []byte, at, head, end int, last bool) {
+	switch binary.BigEndian.Uint16(q[head:]) {
+	case dns.TypeOPT:
+		if c.v.opt || q[at] != 0 {
+			c.broken = true
+			return
+		}
+		c.v.readOPT(q[head:])
+		// Options of another version may be of another form.
+		if c.v.version == 0 && !c.v.readOptions(q[head+10:end]) {
+			c.v.ecs = subnet{}
+			c.broken = true
+		}
+	case dns.TypeTSIG:
+		rr, _, err := dns.UnpackRR(q[:end], at)
+		tsig, ok := rr.(*dns.TSIG)
+		if err != nil || !ok || !last {
+			c.broken = true
+			return
+		}
+		c.tsig = tsig
+	}
+}
+
+// answer decides what the reply is. It returns the zone of the question, nil if it is in none.
+func (c *conversation) answer(q []byte) *zones.Zone {
+	c.reply.Id = binary.BigEndian.Uint16(q)
+	c.reply.Response = true
+	c.reply.Opcode = int(q[2]&maskOpcode) >> 3
+	c.reply.RecursionDesired = q[2]&flagRD != 0
+	c.reply.CheckingDisabled = q[3]&flagCD != 0
+	switch {
+	case c.reply.Opcode != dns.OpcodeQuery:
+		c.reply.Rcode = dns.RcodeNotImplemented
+	case c.broken:
+		c.reply.Rcode = dns.RcodeFormatError
+	case c.v.version != 0:
+		c.reply.Rcode = dns.RcodeBadVers
+	case c.tsig != nil:
+		c.reply.Rcode = dns.RcodeNotAuth
+		c.refuseKey()
+	case c.class != dns.ClassINET:
+		c.reply.Rcode = dns.RcodeRefused
+	default:
+		return c.follow()
+	}
+	return nil
+}
+
+// refuseKey tells the asker that its key is not known here, as none is (RFC 8945, section 5.2.1).
+func (c *conversation) refuseKey() {
+	c.tsig.MAC, c.tsig.MACSize = "", 0
+	c.tsig.OtherData, c.tsig.OtherLen = "", 0
+	c.tsig.Error = dns.RcodeBadKey
+	c.tsig.Hdr.Rdlength = 0
+	c.reply.Extra = append(c.reply.Extra, c.tsig)
+}
+
+// follow answers from the zones, along aliases as far as they stay in these. The rcode and the authority section are
+// the last name's (RFC 6604, section 3), AA is the first's (RFC 1035, section 4.1.1).
+func (c *conversation) follow() (first *zones.Zone) {
+	owner, name := c.reply.Question[0].Name, c.v.low
+	n := c.v.nameLen
+	for step := 0; ; step++ {
+		var r result
+		r.resolve(c.snapshot, name[:n], &c.v, c.source)
+		if step == 0 {
+			first, c.reply.Authoritative = r.zone, r.aa
+		} else if r.zone == nil || r.answers > 0 && c.owns(owner) {
+			return first
+		}
+		c.add(&r, owner)
+		if !r.alias || step+1 == maxChain {
+			return first
+		}
+		owner = r.target()
+		n = wireName(name[:], owner)
+	}
+}
+
+// owns tells if the answer has records of that name: the aliases go round in a circle.
+func (c *conversation) owns(name string) bool {
+	return slices.ContainsFunc(c.reply.Answer, func(rr dns.RR) bool { return strings.EqualFold(rr.Header().Name, name) })
+}
+
+// add adds what one name of the chain has.
+func (c *conversation) add(r *result, owner string) {
+	c.reply.Rcode = r.rcode
+	c.scope = max(c.scope, r.scope)
+	c.failOpen = c.failOpen || r.failOpen()
+	c.meter.answer(c.snapshot.Set, r)
+	for _, set := range r.answer[:r.answers] {
+		for _, rr := range set.RRs {
+			rr = dns.Copy(rr)
+			rr.Header().Name = owner // of a wildcard's record it is the name that was asked for
+			c.reply.Answer = append(c.reply.Answer, rr)
+		}
+	}
+	for _, set := range r.authority {
+		if set != nil {
+			c.reply.Ns = append(c.reply.Ns, set.RRs...)
+		}
+	}
+	if r.additional != nil {
+		c.reply.Extra = append(c.reply.Extra, r.additional.RRs...)
+	}
+}
+
+// write appends the reply, of at most limit octets; what is left out is as on the fast way.
+func (c *conversation) write(out []byte, limit int) []byte {
+	m := &c.reply
+	m.Compress = true
+	glue := m.Extra // or a TSIG
+	for _, leaveOut := range []func(){
+		func() {},
+		func() { m.Truncated, glue = true, nil },
+		func() { m.Answer, m.Ns = nil, nil },
+	} {
+		leaveOut()
+		m.Extra = append(c.opt(), glue...)
+		if b, err := m.Pack(); err == nil && len(b) <= limit {
+			return append(out, b...)
+		}
+	}
+	// What was read from a packet or a zone file packs, and a question with OPT fits. Should it not, the asker is told.
+	m.Rcode = dns.RcodeServerFailure
+	return append(out, byte(m.Id>>8), byte(m.Id), flagQR|byte(m.Opcode)<<3, byte(m.Rcode), 0, 0, 0, 0, 0, 0, 0, 0)
+}
+
+// opt is the reply's OPT record, none if the query has none.
+func (c *conversation) opt() []dns.RR {
+	if !c.v.opt {
+		return nil
+	}
+	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	o.SetUDPSize(maxUDP)
+	o.SetDo(c.v.do)
+	if e := c.v.ecs; e.sent {
+		o.Option = append(o.Option, &dns.EDNS0_SUBNET{
+			Code: dns.EDNS0SUBNET, Family: e.family, SourceNetmask: e.source, SourceScope: uint8(c.scope), Address: net.IP(e.addr.AsSlice()),
+		})
+	}
+	if c.failOpen {
+		o.Option = append(o.Option, &dns.EDNS0_EDE{InfoCode: failOpenCode, ExtraText: failOpenText})
+	}
+	return []dns.RR{o}
+}
