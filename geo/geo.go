@@ -4,13 +4,14 @@
 //
 // This use, therefore this structure: the database changes seldom and is large, the
 // sites change seldom and are few, health changes often. So the address space is
-// partitioned in three steps: network -> location once per database (Table), location ->
-// ranking once per set of sites (Map), ranking -> class once per change of health
-// (Partition). Each step merges neighbours that became equal, so the last one is
-// small, and a run's bounds give the ECS scope.
+// partitioned once per database (Table: network -> location), locations are ranked
+// once per set of sites (Map: location -> ranking), and a change of health costs one
+// pass (Partition: network -> class). The pass merges neighbours that became equal, so a
+// Partition is small, and a run's bounds give the ECS scope.
 package geo
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 )
@@ -44,86 +45,86 @@ type Location struct {
 
 // A Source is one file that a table was made from.
 type Source struct {
-	Name     string    // path, or "embedded"
-	Type     string    // the database's own word
-	Built    time.Time // the database's date
-	Networks int       // distinct runs of IPv4 and IPv6 networks
-	Located  float64   // share of networks with a position, 0 to 1
+	Name     string    `json:"name"`     // path, or "embedded"
+	Type     string    `json:"type"`     // the database's own word
+	Built    time.Time `json:"built"`    // the database's date
+	Networks int       `json:"networks"` // networks of IPv4 and IPv6 that have a record
+	Located  float64   `json:"located"`  // share of networks with a position, 0 to 1
 }
 
 // A Site is a region as geography sees it.
 type Site struct {
 	Name string
 	Point
-	BiasKM float64
+	BiasKM float64 // subtracted from every distance to it
 }
 
-// A Ranking is an order of sites that holds for a set of places.
-type Ranking struct {
-	// Order has the sites' positions, nearest first.
-	Order []uint16
-	// Reach[i] is the last position j >= i in Order whose site is at most the band
-	// farther than Order[i]: if Order[i] is the first live one, the live ones among
-	// Order[i..Reach[i]] form its group.
-	Reach []uint16
+// A Table is network -> location for the whole address space. Immutable.
+type Table struct {
+	sources []Source
+	places  places
+	net4    *runs[uint32]
+	net6    *runs[uint64]
 }
-
-// Load compiles the configured databases and overrides; sites are the regions that
-// overrides may name. prev is the table in use, nil at start: a database with less
-// than half of the networks that the file had in prev is refused. Problems go to
-// report; the table is nil if there was one.
-func Load(cfg Config, dir string, sites []Site, prev *Table, report Reporter) *Table {
-	panic("contract")
-}
-
-// Table is network -> location for the whole address space, immutable.
-type Table struct{}
 
 // Sources returns the files that the table was made from.
-func (t *Table) Sources() []Source { panic("contract") }
+func (t *Table) Sources() []Source { return t.sources }
 
 // Locate returns the location of an address and the widest network around it that shares it.
-func (t *Table) Locate(addr netip.Addr) (Location, netip.Prefix) { panic("contract") }
-
-// Rank compiles network -> ranking of the sites (at most 1024). An override that names a site puts
-// it first and alone (Reach[0] = 0), then the others by distance from it. A network
-// with no known position has the sites in the given order as one group.
-func (t *Table) Rank(sites []Site, bandKM float64) *Map { panic("contract") }
-
-// RankLocation returns the ranking for one location, and each site's distance in km,
-// by position in sites (NaN if the location is unknown): what Rank did, for explaining.
-func RankLocation(l Location, sites []Site, bandKM float64) (Ranking, []float64) { panic("contract") }
-
-// Map is network -> ranking, immutable.
-type Map struct {
-	Rankings []Ranking
+func (t *Table) Locate(addr netip.Addr) (Location, netip.Prefix) {
+	place, bits := lookup(t.net4, t.net6, addr)
+	network, _ := addr.Prefix(bits) // bits are of addr's family
+	return t.places.location(place), network
 }
 
-// Lookup returns the ranking's position in Rankings, and the widest prefix around addr, in
-// bits of addr's family, that shares it.
-func (m *Map) Lookup(addr netip.Addr) (ranking uint32, bits int) { panic("contract") }
+// Size is the memory that the table takes, in bytes.
+func (t *Table) Size() int { return t.net4.size() + t.net6.size() + t.places.size() }
+
+// A Map is location -> ranking of some sites, for the networks of its table. Immutable.
+type Map struct {
+	Rankings []Ranking // each one different
+	table    *Table
+	byPlace  []uint32 // the ranking of each place of the table
+}
 
 // Merge compiles network -> class, where class[r] is the class of ranking r.
-func (m *Map) Merge(class []uint32) *Partition { panic("contract") }
-
-// Partition is network -> class, immutable. The zero Partition has class 0 everywhere.
-type Partition struct{}
-
-// Lookup returns the class of an address (IPv4, or IPv6 by its first 64 bits) and the widest prefix around it, in bits
-// of addr's family, that shares it: 0 if the whole family does. It does not allocate.
-func (p *Partition) Lookup(addr netip.Addr) (class uint32, bits int) { panic("contract") }
-
-// A Client is the network that asks, unwrapped: the IPv4 address inside an IPv4-mapped, NAT64
-// (64:ff9b::/96), 6to4 (2002::/16) or Teredo (2001::/32) address.
-type Client struct {
-	Addr netip.Addr // masked to Bits
-	Bits int        // length of the network in bits of Addr's family
-	Wrap int        // bits that the wrapping adds: a scope of n bits is n+Wrap to the asker
+func (m *Map) Merge(class []uint32) *Partition {
+	of := make([]uint32, len(m.byPlace))
+	for place, ranking := range m.byPlace {
+		of[place] = class[ranking]
+	}
+	return &Partition{m.table.net4.mapped(of).finish(), m.table.net6.mapped(of).finish()}
 }
 
-// NewClient unwraps a network of bits bits. Where bits do not reach the wrapped address, it stays as it is.
-func NewClient(addr netip.Addr, bits int) Client { panic("contract") }
+// A Partition is network -> class. Immutable.
+type Partition struct {
+	net4 *runs[uint32]
+	net6 *runs[uint64]
+}
 
-// Special reports the length of the special-purpose block (private, loopback, link-local, shared, documentation
-// is not one) that holds addr, false if it is a global address: a client subnet in it says nothing of a place.
-func Special(addr netip.Addr) (bits int, ok bool) { panic("contract") }
+// Lookup returns the class of an address (IPv4, or IPv6 by its first 64 bits) and the
+// widest prefix around it, in bits of addr's family, that shares it: 0 if the whole
+// family does. It does not allocate.
+func (p *Partition) Lookup(addr netip.Addr) (class uint32, bits int) {
+	return lookup(p.net4, p.net6, addr)
+}
+
+// Size is the memory that the partition takes, in bytes.
+func (p *Partition) Size() int { return p.net4.size() + p.net6.size() }
+
+func lookup(net4 *runs[uint32], net6 *runs[uint64], addr netip.Addr) (value uint32, bits int) {
+	if addr.Is4() {
+		return net4.lookup(key4(addr))
+	}
+	return net6.lookup(key6(addr))
+}
+
+func key4(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func key6(a netip.Addr) uint64 {
+	b := a.As16()
+	return binary.BigEndian.Uint64(b[:])
+}

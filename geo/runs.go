@@ -1,0 +1,187 @@
+package geo
+
+import (
+	"math/bits"
+	"unsafe"
+)
+
+// A key is an address as a number: all of an IPv4 address, or the first 64 bits of an
+// IPv6 address, which is as narrow as networks of sites are (RFC 4291, section 2.5.4).
+type key interface{ uint32 | uint64 }
+
+// keyBits is the length of a key in bits.
+func keyBits[K key]() int { return int(unsafe.Sizeof(K(0))) * 8 }
+
+// runs is a partition of one address family into consecutive networks' worth of
+// addresses: run i begins at starts[i], ends before starts[i+1], and has values[i].
+// The first begins at 0; neighbours have different values; so a run is as wide as
+// addresses of its value go.
+type runs[K key] struct {
+	starts []K
+	values []uint32
+	index  []uint32 // index[i] is the run that holds the address base + i<<shift
+	base   K
+	shift  int
+}
+
+// put says that from start on the value is value; starts come in ascending order, the first is 0.
+func (r *runs[K]) put(start K, value uint32) {
+	n := len(r.starts)
+	if n > 0 && r.starts[n-1] == start {
+		r.values[n-1] = value // the run that began here is empty
+		if n > 1 && r.values[n-2] == value {
+			r.starts, r.values = r.starts[:n-1], r.values[:n-1]
+		}
+		return
+	}
+	if n > 0 && r.values[n-1] == value {
+		return
+	}
+	r.starts, r.values = append(r.starts, start), append(r.values, value)
+}
+
+// add gives the addresses from first to last a value; what lies between the calls'
+// ranges, which come in ascending order, gets the value 0.
+func (r *runs[K]) add(first, last K, value uint32) {
+	if len(r.starts) == 0 {
+		r.put(0, 0)
+	}
+	r.put(first, value)
+	if last+1 != 0 {
+		r.put(last+1, 0)
+	}
+}
+
+// over lays r over under: where r has the value 0, under's value shows.
+func (r *runs[K]) over(under *runs[K]) *runs[K] {
+	out := &runs[K]{}
+	if len(r.starts) == 0 {
+		r = &runs[K]{starts: []K{0}, values: []uint32{0}}
+	}
+	if len(under.starts) == 0 {
+		under = &runs[K]{starts: []K{0}, values: []uint32{0}}
+	}
+	for i, j := 0, 0; ; {
+		v := r.values[i]
+		if v == 0 {
+			v = under.values[j]
+		}
+		out.put(max(r.starts[i], under.starts[j]), v)
+		nextI, nextJ := i+1 < len(r.starts), j+1 < len(under.starts)
+		switch {
+		case !nextI && !nextJ:
+			return out
+		case !nextJ || nextI && r.starts[i+1] < under.starts[j+1]:
+			i++
+		case !nextI || under.starts[j+1] < r.starts[i+1]:
+			j++
+		default:
+			i, j = i+1, j+1
+		}
+	}
+}
+
+// mapped is r with each value v replaced by to[v], neighbours that became equal merged.
+func (r *runs[K]) mapped(to []uint32) *runs[K] {
+	out := &runs[K]{}
+	last := ^uint32(0)
+	n := 0
+	for i, v := range r.values { // count first: the result is kept, so it has no room to spare
+		if c := to[v]; i == 0 || c != last {
+			n, last = n+1, c
+		}
+	}
+	out.starts, out.values = make([]K, 0, n), make([]uint32, 0, n)
+	for i, v := range r.values {
+		if c := to[v]; i == 0 || c != last {
+			out.starts, out.values = append(out.starts, r.starts[i]), append(out.values, c)
+			last = c
+		}
+	}
+	return out
+}
+
+// Where indices lie: all of IPv4, and the global unicast addresses of IPv6, 2000::/3
+// (RFC 4291, section 2.4). An address elsewhere is found by search alone.
+const (
+	indexBase6  = 0x2000 << 48
+	indexSpan6  = 61 // bits
+	indexSpan4  = 32
+	indexBits4  = 16 // at most: 256 KiB
+	indexBits6  = 20 // at most: 4 MiB
+	runsPerCell = 4  // fewer cells than this makes of the runs gain nothing
+)
+
+// finish makes the index. Small partitions have small indices: a director holds one for each distinct choice.
+func (r *runs[K]) finish() *runs[K] {
+	if len(r.starts) == 0 {
+		r.put(0, 0)
+	}
+	base, span, most := K(0), indexSpan4, indexBits4
+	if keyBits[K]() == 64 {
+		b := uint64(indexBase6)
+		base, span, most = K(b), indexSpan6, indexBits6
+	}
+	n := min(most, bits.Len(uint(len(r.starts)/runsPerCell)))
+	r.base, r.shift = base, span-n
+	r.index = make([]uint32, 1<<n+1)
+	at := 0
+	for i := range r.index {
+		cell := base + K(i)<<r.shift
+		if i == len(r.index)-1 { // beyond the span, maybe beyond the address space: its last address
+			cell--
+		}
+		for at+1 < len(r.starts) && r.starts[at+1] <= cell {
+			at++
+		}
+		r.index[i] = uint32(at)
+	}
+	return r
+}
+
+// find returns the run that holds a.
+func (r *runs[K]) find(a K) int {
+	lo, hi := 0, len(r.starts)-1
+	if i := uint64(a-r.base) >> r.shift; i < uint64(len(r.index)-1) {
+		lo, hi = int(r.index[i]), int(r.index[i+1])
+	}
+	for lo < hi { // the run is in lo..hi
+		mid := int(uint(lo+hi+1) >> 1)
+		if r.starts[mid] <= a {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo
+}
+
+// prefix returns the length of the widest prefix around a that lies in run i, which holds a.
+// The addresses before and after the run are outside: the prefix is one bit longer than what a has in
+// common with either.
+func (r *runs[K]) prefix(i int, a K) int {
+	n := 0
+	if i > 0 {
+		n = common(a, r.starts[i]-1) + 1
+	}
+	if i+1 < len(r.starts) {
+		n = max(n, common(a, r.starts[i+1])+1)
+	}
+	return n
+}
+
+// common is the number of leading bits that two keys share.
+func common[K key](a, b K) int {
+	return bits.LeadingZeros64(uint64(a^b)) - (64 - keyBits[K]())
+}
+
+// lookup returns the value at a and the widest prefix around a with this value.
+func (r *runs[K]) lookup(a K) (value uint32, bits int) {
+	i := r.find(a)
+	return r.values[i], r.prefix(i, a)
+}
+
+// size is the memory that r takes, in bytes.
+func (r *runs[K]) size() int {
+	return len(r.starts)*keyBits[K]()/8 + 4*len(r.values) + 4*len(r.index)
+}
