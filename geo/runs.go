@@ -107,7 +107,7 @@ const (
 	indexBase6  = 0x2000 << 48
 	indexSpan6  = 61 // bits
 	indexSpan4  = 32
-	indexBits4  = 16 // at most: 256 KiB
+	indexBits4  = 18 // at most: 1 MiB
 	indexBits6  = 20 // at most: 4 MiB
 	runsPerCell = 4  // fewer cells than this makes of the runs gain nothing
 )
