@@ -1,0 +1,355 @@
+package dnsserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/steer"
+)
+
+const negative = "@ 60 soa ns1 hostmaster 1 3600 600 604800 60"
+
+// Both ways give these replies.
+func TestAnswer(t *testing.T) {
+	cases := []struct{ query, want string }{
+		// records
+		{"ns1 A", "NOERROR aa | ns1 300 a 192.0.2.53"},
+		{"NS1.geo.EXAMPLE.com. A", "NOERROR aa | ns1 300 a 192.0.2.53"},
+		{"@ MX +rd +cd", "NOERROR aa rd cd | @ 300 mx 10 mail"},
+		{"@ NS", "NOERROR aa | @ 300 ns ns1, @ 300 ns ns2.example.net."},
+		{"@ SOA", "NOERROR aa | @ 300 soa ns1 hostmaster 1 3600 600 604800 60"},
+		{"www.example.org. A", "NOERROR aa | www.example.org. 300 a 192.0.2.9"},
+		// denials
+		{"ns1 AAAA", "NOERROR aa | - | " + negative},
+		{"gone A", "NXDOMAIN aa | - | " + negative},
+		{"below.ns1 A", "NXDOMAIN aa | - | " + negative},
+		{"b.deep A", "NOERROR aa | - | " + negative}, // an empty non-terminal
+		{"x.b.deep A", "NXDOMAIN aa | - | " + negative},
+		{"example.com. A", "REFUSED"},
+		{". NS", "REFUSED"},
+		{"ns1 A +class=3", "REFUSED"},
+		{"ns1 A +class=255", "REFUSED"},
+		{"@ AXFR", "REFUSED"},
+		{"@ IXFR", "REFUSED"},
+		{"@ TSIG", "NOTIMP"},
+		{"ns1 TYPE65280", "NOERROR aa | - | " + negative},
+		// wildcards
+		{"x.wild A", "NOERROR aa | x.wild 300 a 192.0.2.8"},
+		{"x.y.wild MX", "NOERROR aa | x.y.wild 300 mx 5 mail"},
+		{"*.wild A", "NOERROR aa | *.wild 300 a 192.0.2.8"},
+		{"x.wild TXT", "NOERROR aa | - | " + negative},
+		{"near.wild A", "NOERROR aa | - | " + negative},
+		{"below.near.wild A", "NXDOMAIN aa | - | " + negative},
+		// aliases
+		{"alias CNAME", "NOERROR aa | alias 300 cname mail"},
+		{"alias A", "NOERROR aa | alias 300 cname mail, mail 300 a 192.0.2.25"},
+		{"alias3 AAAA", "NOERROR aa | alias 300 cname mail, alias2 300 cname alias, alias3 300 cname alias2, mail 300 aaaa 2001:db8::25"},
+		{"x.walias A", "NOERROR aa | mail 300 a 192.0.2.25, x.walias 300 cname mail"},
+		{"aliasout A", "NOERROR aa | aliasout 300 cname www.example.net."},
+		{"aliasother A", "NOERROR aa | aliasother 300 cname www.example.org., www.example.org. 300 a 192.0.2.9"},
+		{"aliasgone A", "NXDOMAIN aa | aliasgone 300 cname gone | " + negative},
+		{"aliasnodata A", "NOERROR aa | aliasnodata 300 cname info | " + negative},
+		{"aliasother TXT", "NOERROR aa | aliasother 300 cname www.example.org. | example.org. 300 soa ns.example.org. hostmaster.example.org. 1 3600 600 604800 3600"},
+		{"aliaschild A", "NOERROR aa | aliaschild 300 cname host.child | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
+		{"aliaswww A", "NOERROR aa | aliaswww 300 cname www, www 30 a 192.0.2.101"},
+		{"loop A", "NOERROR aa | loop 300 cname loop2, loop2 300 cname loop"},
+		{"long1 A", "NOERROR aa | long1 300 cname long2, long2 300 cname long3, long3 300 cname long4, long4 300 cname long5, long5 300 cname long6, long6 300 cname long7, long7 300 cname long8, long8 300 cname long9"},
+		{"alias ANY", "NOERROR aa | alias 300 cname mail"},
+		// delegations
+		{"child A", "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
+		{"child NS", "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
+		{"x.y.child A", "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
+		{"child DS", "NOERROR aa | - | " + negative},
+		{"x.child DS", "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
+		{"x.safe A", "NOERROR | - | safe 300 ns ns.safe | ns.safe 300 a 192.0.2.5"},
+		{"x.safe A +do", "NOERROR | - | safe 300 ds 12345 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef, safe 300 ns ns.safe | ns.safe 300 a 192.0.2.5, opt 1232 do"},
+		{"safe DS", "NOERROR aa | safe 300 ds 12345 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
+		// ANY (RFC 8482)
+		{"mail ANY", "NOERROR aa | mail 300 a 192.0.2.25"},
+		{"www ANY", "NOERROR aa | www 30 a 192.0.2.101"},
+		{"six ANY", "NOERROR aa | six 30 aaaa 2001:db8::121"},
+		{"b.deep ANY", "NOERROR aa | - | " + negative},
+		// services
+		{"www A", "NOERROR aa | www 30 a 192.0.2.101"},
+		{"WWW AAAA", "NOERROR aa | www 30 aaaa 2001:db8::101"},
+		{"www TXT", "NOERROR aa | - | " + negative},
+		{"four A", "NOERROR aa | four 30 a 192.0.2.111, four 30 a 192.0.2.112"},
+		{"four AAAA", "NOERROR aa | - | " + negative},
+		{"both A", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132"},
+		{"x.apps A", "NOERROR aa | x.apps 30 a 192.0.2.141"},
+		{"x.apps AAAA", "NOERROR aa | - | " + negative},
+		{"extra A", "NOERROR aa | extra 30 a 192.0.2.151"},
+		{"extra TXT", "NOERROR aa | extra 300 txt \"beside the service\""},
+		{"cdn A", "NOERROR aa | cdn 30 cname us.cdn.example.net."},
+		{"cdn TXT", "NOERROR aa | cdn 30 cname us.cdn.example.net."},
+		{"cdn CNAME", "NOERROR aa | cdn 30 cname us.cdn.example.net."},
+		{"hop CNAME", "NOERROR aa | hop 30 cname www"},
+		{"hop A", "NOERROR aa | hop 30 cname www, www 30 a 192.0.2.101"},
+		{"hop TXT", "NOERROR aa | hop 30 cname www | " + negative},
+		// failing open
+		{"down A", "NOERROR aa | down 10 a 192.0.2.161"},
+		{"down A +edns", "NOERROR aa | down 10 a 192.0.2.161 | - | opt 1232 ede 0 all regions down: failing open"},
+		{"downhop A +edns", "NOERROR aa | down 10 a 192.0.2.161, downhop 30 cname down | - | opt 1232 ede 0 all regions down: failing open"},
+		// EDNS
+		{"ns1 A +edns", "NOERROR aa | ns1 300 a 192.0.2.53 | - | opt 1232"},
+		{"ns1 A +do", "NOERROR aa | ns1 300 a 192.0.2.53 | - | opt 1232 do"},
+		{"ns1 A +version=1", "BADVERS | - | - | opt 1232"},
+		{"gone A +edns=100", "NXDOMAIN aa | - | " + negative + " | opt 1232"},
+		{"gone A +class=3 +edns", "REFUSED | - | - | opt 1232"},
+		// client subnets: answers that do not depend on the client hold for all (RFC 7871, section 7.2.1)
+		{"ns1 A +ecs=203.0.113.0/24", "NOERROR aa | ns1 300 a 192.0.2.53 | - | opt 1232 ecs 203.0.113.0/24/0"},
+		{"ns1 A +ecs=2001:db8:1::/48", "NOERROR aa | ns1 300 a 192.0.2.53 | - | opt 1232 ecs 2001:db8:1::/48/0"},
+		{"gone A +ecs=203.0.113.0/24", "NXDOMAIN aa | - | " + negative + " | opt 1232 ecs 203.0.113.0/24/0"},
+		{"www A +ecs=203.0.113.0/24", "NOERROR aa | www 30 a 192.0.2.101 | - | opt 1232 ecs 203.0.113.0/24/0"},
+		{"both A +ecs=203.0.0.0/16", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 203.0.0.0/16/24"},
+		{"both A +ecs=2001:db8::/32", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 2001:db8::/32/48"},
+		{"both A +ecs=64:ff9b::cb00:7100/120", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 64:ff9b::cb00:7100/120/120"},
+		{"both A +ecs=0.0.0.0/0", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 0.0.0.0/0/0"},
+		{"both A +ecs=10.1.2.0/24", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 10.1.2.0/24/8"},
+		{"both A +ecs=fd00:1::/32", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs fd00:1::/32/7"},
+		{"both A +ecs=64:ff9b::a01:200/120", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 64:ff9b::a01:200/120/104"},
+		{"both TXT +ecs=203.0.113.0/24", "NOERROR aa | - | " + negative + " | opt 1232 ecs 203.0.113.0/24/0"},
+	}
+	s := build(t, services(), nil)
+	for _, c := range cases {
+		q := ask(t, c.query)
+		for name, way := range ways {
+			b := way(nil, q, resolver, TCP, s, nil)
+			if b == nil && name == "fast" {
+				continue
+			}
+			if got := brief(parse(t, b)); got != c.want {
+				t.Errorf("%s, %s:\n got %s\nwant %s", c.query, name, got, c.want)
+			}
+		}
+	}
+}
+
+type way = func(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte
+
+var ways = map[string]way{"fast": fast, "slow": slow, "whichever": Answer}
+
+// Plain queries go the fast way; those that it refuses are what the slow way is for.
+func TestFastWayTakesWhatIsPlain(t *testing.T) {
+	s := build(t, services(), nil)
+	for query, plain := range map[string]bool{
+		"ns1 A": true, "gone A": true, "x.child A": true, "x.wild A": true, "www A": true, "example.com. A": true,
+		"www AAAA +do +ecs=203.0.113.0/24": true, "aliasout A": true, "cdn A": true, "alias CNAME": true, "down A +edns": true,
+		"alias A": false, "hop A": false, "ns1 A +class=3": false, "ns1 A +version=1": false,
+	} {
+		if got := fast(nil, ask(t, query), resolver, UDP, s, nil) != nil; got != plain {
+			t.Errorf("%s: the fast way answers: %v, want %v", query, got, plain)
+		}
+	}
+}
+
+// Packets that are not plain, as octets after the header "abcd" flags counts.
+func TestUnusualPackets(t *testing.T) {
+	const (
+		head     = "abcd0000" + "0001000000000000"
+		headOPT  = "abcd0000" + "0001000000000001"
+		question = "036e73310367656f076578616d706c6503636f6d0000010001" // ns1.geo.example.com. A
+		opt      = "00002904d0000000000000"
+		answer   = "ns1 300 a 192.0.2.53"
+	)
+	cases := []struct{ name, packet, want string }{
+		{"no header", "abcd000000010000000000", ""},
+		{"a reply", "abcd8000" + "0001000000000000" + question, ""},
+		{"NOTIFY", "abcd2000" + "0001000000000000" + question, "NOTIMP"},
+		{"UPDATE with nothing", "abcd2800" + "0000000000000000", "NOTIMP"},
+		{"no question", "abcd0000" + "0000000000000000", "FORMERR"},
+		{"two questions", "abcd0000" + "0002000000000000" + question + question, "FORMERR"},
+		{"a question cut short", head + question[:len(question)-2], "FORMERR"},
+		{"a name cut short", head + question[:10], "FORMERR"},
+		{"a label too long", head + "40" + question, "FORMERR"},
+		{"a name of 256 octets", head + strings.Repeat("3f"+strings.Repeat("61", 63), 4) + "0000010001", "FORMERR"},
+		{"a pointer to itself", head + "c00c00010001", "FORMERR"},
+		{"a name that points into the header", head + "c00300010001", "REFUSED"}, // the root
+		{"octets after the message", head + question + "00", "NOERROR aa | " + answer},
+		{"all header bits but QR", "abcd07ff" + "0001000000000000" + question, "NOERROR aa rd cd | " + answer},
+		{"a record in the answer section", "abcd0000" + "0001000100000000" + question + "c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer},
+		{"a record cut short", "abcd0000" + "0001000100000000" + question + "c00c0001000100000000" + "0004010203", "FORMERR"},
+		{"a missing record", headOPT + question, "FORMERR"},
+		{"an additional record beside OPT", "abcd0000" + "0001000000000002" + question + opt + "c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer + " | - | opt 1232"},
+		{"two OPT", "abcd0000" + "0001000000000002" + question + opt + opt, "FORMERR | - | - | opt 1232"},
+		{"OPT not at the root", headOPT + question + "c00c002904d0000000000000", "FORMERR"},
+		{"OPT in the answer section", "abcd0000" + "0001000100000000" + question + opt, "NOERROR aa | " + answer},
+		{"an option cut short", headOPT + question + "00002904d00000000000030003ff", "FORMERR | - | - | opt 1232"},
+		{"an option longer than its record", headOPT + question + "00002904d0000000000005" + "0003000200", "FORMERR | - | - | opt 1232"},
+		{"options of version 1", headOPT + question + "00002904d0000100000001" + "ff", "BADVERS | - | - | opt 1232"},
+		{"unknown options, NSID, cookie, padding", headOPT + question + "00002904d000000000001c" + "fde90001ff" + "00030000" + "000a00080102030405060708" + "000c0003000000", "NOERROR aa | " + answer + " | - | opt 1232"},
+	}
+	s := build(t, services(), nil)
+	for _, c := range cases {
+		q, err := hex.DecodeString(c.packet)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		b := Answer(nil, q, resolver, UDP, s, nil)
+		got := ""
+		if b != nil {
+			m := parse(t, b)
+			if got = brief(m); m.Id != 0xABCD || !m.Response {
+				t.Errorf("%s: id %x, response %v", c.name, m.Id, m.Response)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.want)
+		}
+	}
+}
+
+// Every client subnet is answered, or refused as malformed (RFC 7871, sections 6 and 7.1.2).
+func TestSubnetOption(t *testing.T) {
+	cases := []struct{ name, option, want string }{
+		{"IPv4", "00011800010203", "1.2.3.0/24/24"},
+		{"IPv4 of 20 bits", "00011400010230", "1.2.48.0/20/24"},
+		{"IPv4 of 32 bits", "0001200001020304", "1.2.3.4/32/24"},
+		{"IPv6", "0002380020010db8000100", "2001:db8:1::/56/48"},
+		{"IPv4 of no bits", "00010000", "0.0.0.0/0/0"},
+		{"IPv6 of no bits", "00020000", "::/0/0"},
+		{"no family, no bits", "00000000", "0.0.0.0/0/0"},
+		{"IPv4-mapped", "00028000" + "00000000000000000000ffff01020304", "1.2.3.4/128/120"},
+		{"empty", "", "FORMERR"},
+		{"cut short", "000118", "FORMERR"},
+		{"no family, some bits", "0000080001", "FORMERR"},
+		{"no family, an octet", "0000000001", "FORMERR"},
+		{"unknown family", "0003080001", "FORMERR"},
+		{"unknown family, no bits", "00030000", "FORMERR"},
+		{"IPv4 of 33 bits", "000121000102030400", "FORMERR"},
+		{"IPv6 of 129 bits", "0002810020010db800000000000000000000000100", "FORMERR"},
+		{"IPv4 of 255 bits", "0001ff00" + strings.Repeat("00", 32), "FORMERR"},
+		{"an octet less", "000118000102", "FORMERR"},
+		{"an octet more", "0001180001020300", "FORMERR"},
+		{"bits beyond the prefix", "00011400010231", "FORMERR"},
+		{"a scope", "00011818010203", "FORMERR"},
+	}
+	s := build(t, services(), nil)
+	for _, c := range cases {
+		b, err := hex.DecodeString(c.option)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := withOption(ask(t, "one A +edns"), dns.EDNS0SUBNET, b)
+		for name, way := range ways {
+			reply := way(nil, q, resolver, UDP, s, nil)
+			if c.want == "FORMERR" && name == "fast" {
+				if reply != nil {
+					t.Errorf("%s: the fast way answers", c.name)
+				}
+				continue
+			}
+			m := parse(t, reply)
+			want := "FORMERR | - | - | opt 1232"
+			got := brief(m)
+			if c.want != "FORMERR" {
+				want = "opt 1232 ecs " + c.want
+				got = section(m.Extra)
+			}
+			if got != want {
+				t.Errorf("%s, %s:\n got %s\nwant %s", c.name, name, got, want)
+			}
+		}
+	}
+	twice := withOption(withOption(ask(t, "one A +edns"), dns.EDNS0SUBNET, []byte{0, 1, 0, 0}), dns.EDNS0SUBNET, []byte{0, 1, 0, 0})
+	if m := parse(t, Answer(nil, twice, resolver, UDP, s, nil)); m.Rcode != dns.RcodeFormatError {
+		t.Errorf("two client subnets: %s", brief(m))
+	}
+}
+
+// withOption adds an option to the OPT record at the end of q.
+func withOption(q []byte, code uint16, data []byte) []byte {
+	var v query
+	n := len(q)
+	if !v.read(q) || !v.opt {
+		panic("a query without OPT at its end")
+	}
+	length := v.end + 9
+	q = binary.BigEndian.AppendUint16(q, code)
+	q = binary.BigEndian.AppendUint16(q, uint16(len(data)))
+	q = append(q, data...)
+	binary.BigEndian.PutUint16(q[length:], binary.BigEndian.Uint16(q[length:])+uint16(len(q)-n))
+	return q
+}
+
+func TestTruncation(t *testing.T) {
+	cases := []struct {
+		query string
+		over  Transport
+		want  string // before the records, and the sections with any
+		limit int
+	}{
+		{"big TXT", UDP, "NOERROR aa tc", 512},
+		{"big TXT +edns=4096", UDP, "NOERROR aa tc ar", 1232},
+		{"big TXT", TCP, "NOERROR aa an", 65535},
+		{"middle TXT", UDP, "NOERROR aa tc", 512},
+		{"middle TXT +edns", UDP, "NOERROR aa an ar", 1232},
+		{"middle TXT +edns=600", UDP, "NOERROR aa tc ar", 600},
+		{"middle TXT +edns=100", UDP, "NOERROR aa tc ar", 512},
+		{"x.wide A", UDP, "NOERROR tc ns", 512},
+		{"x.wide A +edns=4096", UDP, "NOERROR tc ns ar", 1232},
+		{"x.wide A", TCP, "NOERROR ns ar", 65535},
+		{"x.broad A", UDP, "NOERROR tc", 512},
+		{"x.broad A", TCP, "NOERROR ns", 65535},
+	}
+	s := build(t, services(), nil)
+	for _, c := range cases {
+		for name, way := range ways {
+			b := way(nil, ask(t, c.query), resolver, c.over, s, nil)
+			m := parse(t, b)
+			got := strings.Fields(strings.SplitN(brief(m), " |", 2)[0])
+			for section, n := range map[string]int{"an": len(m.Answer), "ns": len(m.Ns), "ar": len(m.Extra)} {
+				if n > 0 {
+					got = append(got, section)
+				}
+			}
+			slices.Sort(got)
+			want := strings.Fields(c.want)
+			slices.Sort(want)
+			if !slices.Equal(got, want) || len(b) > c.limit {
+				t.Errorf("%s over %v, %s: %v in %d octets, want %v in %d", c.query, c.over, name, got, len(b), want, c.limit)
+			}
+		}
+	}
+}
+
+// A reply stands behind what is in the buffer already, as the length before a message over TCP.
+func TestAnswerAppends(t *testing.T) {
+	s := build(t, services(), nil)
+	for _, query := range []string{"x.wild MX", "alias A", "x.child A", "gone A +version=1"} {
+		q := ask(t, query)
+		alone := Answer(nil, q, resolver, TCP, s, nil)
+		behind := Answer([]byte{1, 2}, q, resolver, TCP, s, nil)
+		if !bytes.Equal(behind[:2], []byte{1, 2}) || !bytes.Equal(behind[2:], alone) {
+			t.Errorf("%s: %x behind two octets, alone %x", query, behind, alone)
+		}
+	}
+}
+
+func TestTSIGIsRefused(t *testing.T) {
+	m := &dns.Msg{}
+	m.SetQuestion("ns1.geo.example.com.", dns.TypeA)
+	m.SetTsig("key.", dns.HmacSHA256, 300, 1700000000)
+	q, _, err := dns.TsigGenerate(m, "c2VjcmV0", "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := build(t, services(), nil)
+	r := parse(t, Answer(nil, q, resolver, UDP, s, nil))
+	tsig := r.IsTsig()
+	if r.Rcode != dns.RcodeNotAuth || tsig == nil || tsig.Error != dns.RcodeBadKey || tsig.MACSize != 0 || tsig.Hdr.Name != "key." {
+		t.Errorf("the reply to a signed query: %v", r)
+	}
+	q = append(q, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0) // a record after the TSIG
+	q[11]++
+	if r := parse(t, Answer(nil, q, resolver, UDP, s, nil)); r.Rcode != dns.RcodeFormatError {
+		t.Errorf("a TSIG that is not last: %v", r)
+	}
+}

@@ -1,0 +1,283 @@
+package dnsserver
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/geo"
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
+)
+
+// The zones of these tests. Names in cases are relative to geo.example.com.
+var zoneFiles = map[string]string{
+	"geo.example.com": `$TTL 300
+@ SOA ns1 hostmaster 1 3600 600 604800 60
+@ NS ns1
+@ NS ns2.example.net.
+@ MX 10 mail
+ns1 A 192.0.2.53
+mail A 192.0.2.25
+mail AAAA 2001:db8::25
+info TXT "hello"
+a.b.deep A 192.0.2.7
+*.wild A 192.0.2.8
+*.wild MX 5 mail
+*.walias CNAME mail
+near.wild TXT "not the wildcard"
+alias CNAME mail
+alias2 CNAME alias
+alias3 CNAME alias2
+aliasout CNAME www.example.net.
+aliasgone CNAME gone
+aliaschild CNAME host.child
+aliaswww CNAME www
+aliasother CNAME www.example.org.
+aliasnodata CNAME info
+loop CNAME loop2
+loop2 CNAME loop
+long1 CNAME long2
+long2 CNAME long3
+long3 CNAME long4
+long4 CNAME long5
+long5 CNAME long6
+long6 CNAME long7
+long7 CNAME long8
+long8 CNAME long9
+long9 CNAME mail
+child NS ns.child
+child NS ns1
+ns.child A 192.0.2.4
+safe NS ns.safe
+safe DS 12345 13 2 0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF
+ns.safe A 192.0.2.5
+wide NS ns.wide
+` + repeat(60, "ns.wide AAAA 2001:db8:5::%d\n") + `broad NS ns.example.net.
+` + repeat(60, "broad NS ns%d.example.net.\n") + `big TXT "first"
+` + repeat(60, "big TXT \"a text to fill the message, number %d\"\n") + repeat(20, "middle TXT \"a text to fill the message, number %d\"\n") + `extra TXT "beside the service"
+`,
+	"example.org": "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.54\nwww A 192.0.2.9\n",
+}
+
+func repeat(n int, format string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i+1)
+	}
+	return b.String()
+}
+
+// The services of these tests, in geo.example.com. Those of policy failover and weighted do not depend on the client's
+// place.
+func services() []zones.ServiceConfig {
+	member := func(region string, addresses ...string) zones.MemberConfig {
+		return zones.MemberConfig{Region: region, Addresses: addresses}
+	}
+	host := func(region, name string) zones.MemberConfig { return zones.MemberConfig{Region: region, CNAME: name} }
+	members := func(m ...zones.MemberConfig) []zones.MemberConfig { return m }
+	return []zones.ServiceConfig{
+		{Name: "www", Steer: "failover", Regions: members(member("us", "192.0.2.101", "2001:db8::101"), member("eu", "192.0.2.102"))},
+		{Name: "four", Steer: "failover", Regions: members(member("us", "192.0.2.111", "192.0.2.112"))},
+		{Name: "six", Steer: "failover", Regions: members(member("us", "2001:db8::121"))},
+		{Name: "both", Steer: "weighted", Answers: 2, Regions: members(member("us", "192.0.2.131"), member("eu", "192.0.2.132"))},
+		{Name: "one", Steer: "weighted", Regions: members(member("us", "192.0.2.133"), member("eu", "192.0.2.134"))},
+		{Name: "cdn", Steer: "failover", Answers: 2, Regions: members(host("us", "us.cdn.example.net"), host("eu", "eu.cdn.example.net"))},
+		{Name: "cdns", Steer: "weighted", Answers: 2, Regions: members(host("us", "us.cdn.example.net"), host("eu", "eu.cdn.example.net"))},
+		{Name: "hop", Steer: "failover", Regions: members(host("us", "www.geo.example.com"))},
+		{Name: "hops", Steer: "weighted", Regions: members(host("us", "one.geo.example.com"), host("eu", "both.geo.example.com"))},
+		{Name: "*.apps", Steer: "failover", Regions: members(member("us", "192.0.2.141"))},
+		{Name: "extra", Steer: "failover", Regions: members(member("us", "192.0.2.151"))},
+		{Name: "down", Steer: "failover", Checked: true, Regions: members(member("us", "192.0.2.161"), member("eu", "192.0.2.162"))},
+		{Name: "downhop", Steer: "failover", Regions: members(host("us", "down.geo.example.com"))},
+	}
+}
+
+var regions = []zones.RegionConfig{
+	{Name: "us", Location: []float64{38.95, -77.45}, Capacity: 100},
+	{Name: "eu", Location: []float64{50.11, 8.68}, Capacity: 100},
+}
+
+// load compiles the zones with services.
+func load(t testing.TB, services []zones.ServiceConfig) *zones.Set {
+	t.Helper()
+	dir := t.TempDir()
+	var configs []zones.ZoneConfig
+	for _, name := range []string{"geo.example.com", "example.org"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(zoneFiles[name]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		configs = append(configs, zones.ZoneConfig{Name: name, File: name})
+	}
+	configs[0].Services = services
+	set := zones.Load(dir, regions, configs, func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
+	if set == nil {
+		t.FailNow()
+	}
+	return set
+}
+
+// build makes a snapshot in which all is up but the checked endpoints. table may be nil if no service is nearest.
+func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *steer.Snapshot {
+	t.Helper()
+	set := load(t, services)
+	view := &healthmesh.View{Regions: map[string]*healthmesh.Region{}}
+	for _, r := range regions {
+		view.Regions[r.Name] = &healthmesh.Region{State: healthmesh.Up, Cause: "heard", Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{}}
+	}
+	for _, svc := range set.Services {
+		for _, m := range svc.Members {
+			for _, a := range m.Addrs {
+				region := set.Regions[m.Region].Name
+				view.Regions[region].Endpoints[healthmesh.ID(svc.Name, region, a.String())] = healthmesh.Endpoint{State: healthmesh.Down, Reason: "refused"}
+			}
+		}
+	}
+	return steer.Build(steer.Input{Generation: 1, Survey: steer.NewSurvey(set, table), View: view})
+}
+
+// resolver is where queries of these tests come from.
+var resolver = netip.MustParseAddr("198.51.100.7")
+
+// ask makes a query: "name type [+do] [+edns[=size]] [+version=n] [+ecs=prefix] [+cd] [+rd] [+class=n]". A name
+// without final dot is relative to geo.example.com.
+func ask(t testing.TB, text string) []byte {
+	t.Helper()
+	f := strings.Fields(text)
+	name := f[0]
+	switch {
+	case name == "@":
+		name = "geo.example.com."
+	case !strings.HasSuffix(name, "."):
+		name += ".geo.example.com."
+	}
+	qtype, ok := dns.StringToType[f[1]]
+	if _, err := fmt.Sscanf(f[1], "TYPE%d", &qtype); err != nil && !ok {
+		t.Fatalf("%s: no type", f[1])
+	}
+	m := &dns.Msg{}
+	m.SetQuestion(name, qtype)
+	m.Id, m.RecursionDesired = 0xABCD, false
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.SetUDPSize(maxUDP)
+	for _, flag := range f[2:] {
+		key, value, _ := strings.Cut(flag, "=")
+		n := 0
+		if value != "" && key != "+ecs" {
+			if _, err := fmt.Sscan(value, &n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch key {
+		case "+rd":
+			m.RecursionDesired = true
+			continue
+		case "+cd":
+			m.CheckingDisabled = true
+			continue
+		case "+class":
+			m.Question[0].Qclass = uint16(n)
+			continue
+		case "+edns":
+			if n > 0 {
+				opt.SetUDPSize(uint16(n))
+			}
+		case "+do":
+			opt.SetDo()
+		case "+version":
+			opt.SetVersion(uint8(n))
+		case "+ecs":
+			p := netip.MustParsePrefix(value)
+			family := uint16(1)
+			if p.Addr().Is6() {
+				family = 2
+			}
+			opt.Option = append(opt.Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: family, SourceNetmask: uint8(p.Bits()), Address: p.Addr().AsSlice()})
+		default:
+			t.Fatalf("%s: no flag", flag)
+		}
+		if m.IsEdns0() == nil {
+			m.Extra = append(m.Extra, opt)
+		}
+	}
+	q, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// parse parses a reply, which must be a message without trailing octets.
+func parse(t testing.TB, b []byte) *dns.Msg {
+	t.Helper()
+	m := &dns.Msg{}
+	if err := m.Unpack(b); err != nil {
+		t.Fatalf("the reply does not parse: %v\n%x", err, b)
+	}
+	return m
+}
+
+// brief is a reply in words: rcode and flags, then the records of each section, then EDNS, parted by " | "; "-" is a section without.
+func brief(m *dns.Msg) string {
+	head := rcodeName(m.Rcode)
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"aa", m.Authoritative}, {"tc", m.Truncated}, {"rd", m.RecursionDesired}, {"ra", m.RecursionAvailable}, {"ad", m.AuthenticatedData}, {"cd", m.CheckingDisabled}} {
+		if f.set {
+			head += " " + f.name
+		}
+	}
+	parts := []string{head, section(m.Answer), section(m.Ns), section(m.Extra)}
+	for len(parts) > 1 && parts[len(parts)-1] == "-" {
+		parts = parts[:len(parts)-1]
+	}
+	return strings.Join(parts, " | ")
+}
+
+// section is a section's records, sorted, with names relative to the zone.
+func section(rrs []dns.RR) string {
+	var texts []string
+	for _, rr := range rrs {
+		if opt, ok := rr.(*dns.OPT); ok {
+			texts = append(texts, edns(opt))
+			continue
+		}
+		text := strings.ToLower(strings.Join(strings.Fields(strings.ReplaceAll(rr.String(), "\tIN\t", " ")), " "))
+		text = strings.ReplaceAll(text, ".geo.example.com.", "")
+		texts = append(texts, strings.ReplaceAll(text, "geo.example.com.", "@"))
+	}
+	if texts == nil {
+		return "-"
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, ", ")
+}
+
+func edns(o *dns.OPT) string {
+	text := fmt.Sprintf("opt %d", o.UDPSize())
+	if o.Version() != 0 {
+		text += fmt.Sprintf(" version %d", o.Version())
+	}
+	if o.Do() {
+		text += " do"
+	}
+	for _, option := range o.Option {
+		switch e := option.(type) {
+		case *dns.EDNS0_SUBNET:
+			text += fmt.Sprintf(" ecs %s/%d/%d", e.Address, e.SourceNetmask, e.SourceScope)
+		case *dns.EDNS0_EDE:
+			text += fmt.Sprintf(" ede %d %s", e.InfoCode, e.ExtraText)
+		default:
+			text += fmt.Sprintf(" option %d", option.Option())
+		}
+	}
+	return text
+}

@@ -1,0 +1,115 @@
+package dnsserver
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nearcast/nearcast/zones"
+)
+
+// counts are a meter's counters in words.
+func counts(m *Meter) string {
+	all := map[string]uint64{}
+	m.Each(func(zone, qtype, rcode string, t Transport, n uint64) {
+		all[fmt.Sprint("query ", zone, " ", qtype, " ", rcode, " ", t)] += n
+	}, func(service, region string, n uint64) {
+		all[fmt.Sprint("answer ", service, " ", region)] += n
+	}, func(service string, n uint64) {
+		all["fail open "+service] += n
+	})
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		lines = append(lines, fmt.Sprintf("%s: %d", key, all[key]))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestMeter(t *testing.T) {
+	s := build(t, services(), nil)
+	m := &Meter{}
+	for _, query := range []string{
+		"ns1 A", "ns1 A", "gone AAAA", "ns1 TYPE65280", "example.com. A", "www.example.org. A", "www A +version=1",
+		"both A", "four AAAA", "down A", "downhop A", "alias A",
+	} {
+		Answer(nil, ask(t, query), resolver, UDP, s, m)
+	}
+	Answer(nil, ask(t, "ns1 A"), resolver, TCP, s, m)
+	Answer(nil, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), resolver, UDP, s, m)
+	Answer(nil, []byte("no reply"), resolver, UDP, s, m)
+	want := `answer both.geo.example.com. eu: 1
+answer both.geo.example.com. us: 1
+answer down.geo.example.com. us: 2
+answer downhop.geo.example.com. us: 1
+fail open down.geo.example.com.: 2
+query  A BADVERS udp: 1
+query  A REFUSED udp: 1
+query  other FORMERR udp: 1
+query example.org. A NOERROR udp: 1
+query geo.example.com. A NOERROR tcp: 1
+query geo.example.com. A NOERROR udp: 6
+query geo.example.com. AAAA NOERROR udp: 1
+query geo.example.com. AAAA NXDOMAIN udp: 1
+query geo.example.com. other NOERROR udp: 1`
+	if got := counts(m); got != want {
+		t.Errorf("counted\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Counters go on after a reload, also those of what a reload takes away and one after it brings back.
+func TestMeterKeepsCountersOverReloads(t *testing.T) {
+	all := services()
+	full, less := build(t, all, nil), build(t, all[1:], nil)
+	m := &Meter{}
+	for range 2 {
+		Answer(nil, ask(t, "www A"), resolver, UDP, full, m)
+		Answer(nil, ask(t, "four A"), resolver, UDP, less, m)
+	}
+	want := "answer four.geo.example.com. us: 2\nanswer www.geo.example.com. us: 2\nquery geo.example.com. A NOERROR udp: 4"
+	if got := counts(m); got != want {
+		t.Errorf("counted\n%s\nwant\n%s", got, want)
+	}
+}
+
+// What reloads took away does not fill the memory.
+func TestMeterIsBounded(t *testing.T) {
+	m := &Meter{}
+	for generation := range 3 {
+		set := &zones.Set{}
+		for i := range maxGone {
+			set.Zones = append(set.Zones, &zones.Zone{Index: i, Name: fmt.Sprintf("z%d-%d.", generation, i)})
+		}
+		m.query(set, set.Zones[0], 1, 0, UDP)
+		if len(m.queries) > 2*maxGone {
+			t.Fatalf("%d zones counted after reload %d", len(m.queries), generation)
+		}
+	}
+}
+
+// A meter is read while its worker counts.
+func TestMeterIsReadWhileWritten(t *testing.T) {
+	all := services()
+	sets := []*zones.Set{build(t, all, nil).Set, build(t, all[1:], nil).Set}
+	m := &Meter{}
+	const queries = 2000
+	var worker sync.WaitGroup
+	worker.Go(func() {
+		for i := range queries {
+			set := sets[i/100%2]
+			m.query(set, set.Zones[0], 1, 0, UDP)
+		}
+	})
+	last := uint64(0)
+	for last < queries {
+		m.Each(func(_, _, _ string, _ Transport, n uint64) {
+			if n < last {
+				t.Errorf("%d after %d", n, last)
+			}
+			last = n
+		}, nil, nil)
+	}
+	worker.Wait()
+}
