@@ -28,7 +28,7 @@ func Load(cfg Config, dir string, sites []Site, prev *Table, report Reporter) *T
 			err = db.shrunk(prev)
 		}
 		if err != nil {
-			problem(databaseKey(i, len(cfg.Database)), path, "a readable .mmdb of places; this one: "+err.Error())
+			problem(databaseKey(i, len(cfg.Database)), path+": "+err.Error(), "a .mmdb file of MaxMind, DB-IP or IPinfo with positions or countries")
 			continue
 		}
 		top = top.over(db)
@@ -37,7 +37,7 @@ func Load(cfg Config, dir string, sites []Site, prev *Table, report Reporter) *T
 	if len(cfg.Database) == 0 {
 		db, err := compileEmbedded(g)
 		if err != nil {
-			problem("geo.database", "", "a .mmdb file, since the embedded database is broken: "+err.Error())
+			problem("geo.database", "the embedded database: "+err.Error(), "a .mmdb file, since the embedded one is broken")
 			return nil
 		}
 		top = top.over(db)
