@@ -277,16 +277,19 @@ func postFault(ctx context.Context, url string) error {
 // serveHTTP answers on ln until ctx ends.
 func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: clientTimeout}
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
 		closing, cancel := context.WithTimeout(context.Background(), demoStop)
 		defer cancel()
 		if srv.Shutdown(closing) != nil {
 			srv.Close()
 		}
 	})
-	defer stop()
-	if err := srv.Serve(ln); err != http.ErrServerClosed {
+	err := srv.Serve(ln)
+	if stop() { // ctx goes on: it failed by itself
 		return err
 	}
+	<-closed
 	return nil
 }

@@ -82,19 +82,22 @@ func Listen(o Options) (*Server, error) {
 // Addr is the address in use.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// Serve answers until ctx ends.
+// Serve answers until ctx ends, and then for as long as open requests take, within a bound.
 func (s *Server) Serve(ctx context.Context) error {
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
 		closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		if err := s.http.Shutdown(closing); err != nil {
 			s.http.Close()
 		}
 	})
-	defer stop()
-	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+	err := s.http.Serve(s.ln)
+	if stop() { // ctx goes on: it failed by itself
 		return fmt.Errorf("admin server: %w", err)
 	}
+	<-closed
 	return nil
 }
 

@@ -1,0 +1,272 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/nearcast/nearcast/geo"
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const zone = "$ORIGIN geo.example.com.\n@ 300 SOA ns1 hostmaster 1 3600 600 604800 30\n@ 300 NS ns1\nns1 300 A 192.0.2.1\n"
+
+// world is the embedded database.
+var world = sync.OnceValue(func() *geo.Table {
+	return geo.Load(geo.Config{}, "", nil, nil, func(key string, value any, accepted string) { panic(fmt.Sprint(key, value, accepted)) })
+})
+
+// snapshot is of one checked service in two regions, of which the view says that eu-west is down.
+func snapshot(t *testing.T) (*steer.Snapshot, *healthmesh.View) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "z"), []byte(zone), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set := zones.Load(dir, []zones.RegionConfig{
+		{Name: "us-east", Location: []float64{38.95, -77.45}, Capacity: 300},
+		{Name: "eu-west", Location: []float64{53.35, -6.26}, Capacity: 200},
+	}, []zones.ZoneConfig{{Name: "geo.example.com", File: "z", Services: []zones.ServiceConfig{{
+		Name: "www", Checked: true, Regions: []zones.MemberConfig{
+			{Region: "us-east", Addresses: []string{"192.0.2.10"}}, {Region: "eu-west", Addresses: []string{"192.0.2.20"}},
+		},
+	}}}}, func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
+	if set == nil {
+		t.FailNow()
+	}
+	up := map[healthmesh.EndpointID]healthmesh.Endpoint{
+		healthmesh.ID("www.geo.example.com.", "us-east", "192.0.2.10"): {State: healthmesh.Up},
+	}
+	v := &healthmesh.View{Regions: map[string]*healthmesh.Region{
+		"us-east": {State: healthmesh.Up, Cause: "heard", Endpoints: up},
+		"eu-west": {State: healthmesh.Down, Cause: "silent for 5s"},
+	}}
+	return steer.Build(steer.Input{Generation: 7, Survey: steer.NewSurvey(set, world()), View: v}), v
+}
+
+// oneView is a mesh that believes one thing for ever and keeps the orders given to it.
+type oneView struct {
+	view   *healthmesh.View
+	orders []healthmesh.Order
+}
+
+func (m *oneView) View() *healthmesh.View { return m.view }
+func (m *oneView) Give(_ context.Context, o healthmesh.Order) error {
+	m.orders = append(m.orders, o)
+	return nil
+}
+
+func newServer(t *testing.T, token string) (*Server, *oneView) {
+	t.Helper()
+	s, v := snapshot(t)
+	mesh := &oneView{view: v}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: mesh.View})
+	srv, err := Listen(Options{
+		Addr: "127.0.0.1:0", Node: "director-1", Token: token, Snapshot: func() *steer.Snapshot { return s }, Mesh: mesh,
+		Metrics: metrics, Reload: func(context.Context) error { return fmt.Errorf("nearcast.yaml:1: no") }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return srv, mesh
+}
+
+// serve runs the server until the test ends and returns its address.
+func serve(t *testing.T, s *Server) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + s.Addr()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestEndpoints(t *testing.T) {
+	s, _ := newServer(t, "")
+	at := serve(t, s)
+	for _, c := range []struct {
+		path string
+		code int
+		want []string
+	}{
+		{"/healthz", 200, []string{"ok"}},
+		{"/readyz", 200, []string{"ready"}},
+		{"/metrics", 200, []string{"nearcast_snapshot_generation 7"}},
+		{"/api/v1/status", 200, []string{`"node": "director-1"`, `"eu-west"`, `"silent for 5s"`, `"embedded"`}},
+		{"/api/v1/explain?name=www.geo.example.com&client=193.0.6.139", 200, []string{`"region": "us-east"`, `"192.0.2.10"`, `"silent for 5s"`}},
+		{"/api/v1/explain?name=www.geo.example.com&client=nobody", 400, []string{`client: \"nobody\" is neither an address nor a network`}},
+		{"/api/v1/explain?name=www.geo.example.com&client=193.0.6.139&type=BOGUS", 400, []string{`type: \"BOGUS\" is not a record type`}},
+		{"/api/v1/explain?name=www.example.org&client=193.0.6.139", 404, []string{"www.example.org"}},
+		{"/nothing", 404, nil},
+	} {
+		code, body := get(t, at+c.path)
+		if code != c.code {
+			t.Errorf("%s: %d, want %d: %s", c.path, code, c.code, body)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(body, w) {
+				t.Errorf("%s: no %s in %s", c.path, w, body)
+			}
+		}
+	}
+}
+
+// An explanation has the fields that its readers rely on.
+func TestExplanationFields(t *testing.T) {
+	s, _ := newServer(t, "")
+	_, body := get(t, serve(t, s)+"/api/v1/explain?name=www.geo.example.com&client=193.0.6.139")
+	var e map[string]any
+	if err := json.Unmarshal([]byte(body), &e); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"name", "type", "client", "network", "scope", "generation", "region", "answers", "candidates"} {
+		if _, ok := e[f]; !ok {
+			t.Errorf("no %s in %s", f, body)
+		}
+	}
+	candidates, _ := e["candidates"].([]any)
+	if len(candidates) != 2 {
+		t.Fatalf("candidates: %v", e["candidates"])
+	}
+	for _, f := range []string{"region", "distance_km", "state", "share", "reason"} {
+		if _, ok := candidates[0].(map[string]any)[f]; !ok {
+			t.Errorf("no %s in %v", f, candidates[0])
+		}
+	}
+}
+
+// Orders come from loopback or with the token; all else is refused and changes nothing.
+func TestWhoMayOrder(t *testing.T) {
+	const order = `{"region":"eu-west","kind":"drain","for":"2h","reason":"kernel"}`
+	for name, c := range map[string]struct {
+		token, from, bearer, origin string
+		code                        int
+	}{
+		"loopback":                      {"", "127.0.0.1:1234", "", "", 200},
+		"loopback, IPv6":                {"", "[::1]:1234", "", "", 200},
+		"loopback, IPv4-mapped":         {"", "[::ffff:127.0.0.1]:1234", "", "", 200},
+		"elsewhere":                     {"", "192.0.2.1:1234", "", "", 403},
+		"elsewhere, no token set":       {"", "192.0.2.1:1234", "guess", "", 403},
+		"elsewhere, empty token":        {"", "192.0.2.1:1234", " ", "", 403},
+		"elsewhere, wrong token":        {"secret", "192.0.2.1:1234", "guess", "", 403},
+		"elsewhere, no token":           {"secret", "192.0.2.1:1234", "", "", 403},
+		"elsewhere, token":              {"secret", "192.0.2.1:1234", "secret", "", 200},
+		"a page in a browser on a host": {"", "127.0.0.1:1234", "", "https://evil.example", 403},
+	} {
+		s, mesh := newServer(t, c.token)
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/orders", strings.NewReader(order))
+		r.RemoteAddr = c.from
+		if c.bearer != "" {
+			r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(c.bearer))
+		}
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+		}
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		if w.Code != c.code || (len(mesh.orders) == 1) != (c.code == 200) {
+			t.Errorf("%s: %d, want %d; orders %v: %s", name, w.Code, c.code, mesh.orders, w.Body)
+		}
+		s.ln.Close()
+	}
+}
+
+func TestOrders(t *testing.T) {
+	s, mesh := newServer(t, "")
+	at := serve(t, s)
+	for body, want := range map[string]string{
+		`{"region":"mars","kind":"drain"}`:                                                    `region: \"mars\" is not one of us-east, eu-west`,
+		`{"region":"us-east","kind":"explode"}`:                                               `kind: \"explode\" is neither \"drain\" nor \"none\"`,
+		`{"region":"us-east","kind":"drain","for":"-2h"}`:                                     `for: \"-2h\" is not a duration above 0`,
+		`{"region":"us-east","kind":"drain","fro":"2h"}`:                                      `unknown field`,
+		`{"region":"us-east","kind":"drain","reason":"` + strings.Repeat("x", 257) + `"}`:     `reason: 257 bytes are more than 256`,
+		`{"region":"us-east","kind":"drain","reason":"` + strings.Repeat("x", maxBody) + `"}`: `too large`,
+	} {
+		resp, err := http.Post(at+"/api/v1/orders", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 400 || !strings.Contains(string(got), want) {
+			t.Errorf("%.60s: %d %s, want %s", body, resp.StatusCode, got, want)
+		}
+	}
+	if len(mesh.orders) > 0 {
+		t.Fatalf("refused orders were given: %v", mesh.orders)
+	}
+	before := time.Now()
+	resp, err := http.Post(at+"/api/v1/orders", "application/json", bytes.NewBufferString(`{"region":"us-east","kind":"drain","for":"2h","reason":"kernel"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if len(mesh.orders) != 1 {
+		t.Fatalf("orders %v", mesh.orders)
+	}
+	o := mesh.orders[0]
+	if o.Region != "us-east" || o.Kind != healthmesh.Drain || o.By != "director-1" || o.Reason != "kernel" || o.Until.Sub(before) < 2*time.Hour || o.Until.Sub(before) > 2*time.Hour+time.Minute {
+		t.Errorf("order %+v", o)
+	}
+}
+
+func TestRefusedReload(t *testing.T) {
+	s, _ := newServer(t, "")
+	resp, err := http.Post(serve(t, s)+"/api/v1/reload", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 409 || !strings.Contains(string(b), "nearcast.yaml:1: no") {
+		t.Errorf("%d %s", resp.StatusCode, b)
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	s, _ := newServer(t, "")
+	serve(t, s)
+	if _, err := Listen(Options{Addr: s.Addr(), Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), s.Addr()) {
+		t.Errorf("a taken address: %v", err)
+	}
+}
