@@ -175,6 +175,8 @@ func TestUnusualPackets(t *testing.T) {
 		{"octets after the message", head + question + "00", "NOERROR aa | " + answer},
 		{"all header bits but QR", "abcd07ff" + "0001000000000000" + question, "NOERROR aa rd cd | " + answer},
 		{"a record in the answer section", "abcd0000" + "0001000100000000" + question + "c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer},
+		{"TSIG without data", headOPT + question + "0000fa00ff000000000000", "FORMERR"},
+		{"TSIG that ends after its algorithm", headOPT + question + "0000fa00ff00000000000100", "FORMERR"},
 		{"a record cut short", "abcd0000" + "0001000100000000" + question + "c00c0001000100000000" + "0004010203", "FORMERR"},
 		{"a missing record", headOPT + question, "FORMERR"},
 		{"an additional record beside OPT", "abcd0000" + "0001000000000002" + question + opt + "c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer + " | - | opt 1232"},

@@ -21,11 +21,8 @@ var countedTypes = [...]uint16{
 
 const otherType = len(countedTypes)
 
-// Every rcode that Answer replies with.
-var countedRcodes = [...]int{
-	dns.RcodeSuccess, dns.RcodeFormatError, dns.RcodeServerFailure, dns.RcodeNameError, dns.RcodeNotImplemented,
-	dns.RcodeRefused, dns.RcodeNotAuth, dns.RcodeBadVers,
-}
+// rcodes is how many rcodes are counted: BADVERS is the largest that Answer gives.
+const rcodes = dns.RcodeBadVers + 1
 
 // A Meter counts what one worker answered; it is written by that worker alone, and read by Each from anywhere. The
 // zero Meter is ready; a nil one counts nothing.
@@ -43,7 +40,7 @@ type Meter struct {
 	failOpen map[string]*atomic.Uint64
 }
 
-type queryCounts [len(countedTypes) + 1][len(countedRcodes)][transports]atomic.Uint64
+type queryCounts [len(countedTypes) + 1][rcodes][transports]atomic.Uint64
 
 type answerKey struct{ service, region string }
 
@@ -62,7 +59,7 @@ func (m *Meter) query(set *zones.Set, z *zones.Zone, qtype uint16, rcode int, t 
 	if z != nil {
 		c = m.zones[z.Index]
 	}
-	c[typeIndex(qtype)][rcodeIndex(rcode)][t].Add(1)
+	c[typeIndex(qtype)][rcode][t].Add(1)
 }
 
 // answer counts the regions in an answer, if a service gave it.
@@ -89,16 +86,6 @@ func typeIndex(qtype uint16) int {
 		}
 	}
 	return otherType
-}
-
-// rcodeIndex is the position of an rcode; one that is not listed counts as the server's failure.
-func rcodeIndex(rcode int) int {
-	for i, c := range countedRcodes {
-		if c == rcode {
-			return i
-		}
-	}
-	return 2
 }
 
 // use makes the tables for a set, once after each reload.
@@ -174,7 +161,7 @@ func (c *queryCounts) each(zone string, query func(zone string, qtype, rcode str
 		for j := range c[i] {
 			for t := range c[i][j] {
 				if n := c[i][j][t].Load(); n > 0 {
-					query(zone, typeName(i), rcodeName(countedRcodes[j]), Transport(t), n)
+					query(zone, typeName(i), rcodeName(j), Transport(t), n)
 				}
 			}
 		}

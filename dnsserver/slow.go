@@ -110,12 +110,18 @@ func (c *conversation) readAdditional(q []byte, at, head, end int, last bool) {
 	case dns.TypeTSIG:
 		rr, _, err := dns.UnpackRR(q[:end], at)
 		tsig, ok := rr.(*dns.TSIG)
-		if err != nil || !ok || !last {
+		if err != nil || !ok || !last || !isComplete(tsig) {
 			c.broken = true
 			return
 		}
 		c.tsig = tsig
 	}
+}
+
+// isComplete tells if no field is missing; miekg/dns takes a record that ends between two (RFC 8945, section 4.2).
+func isComplete(t *dns.TSIG) bool {
+	var algorithm [maxName]byte
+	return int(t.Hdr.Rdlength) == wireName(algorithm[:], t.Algorithm)+16+int(t.MACSize)+int(t.OtherLen)
 }
 
 // answer decides what the reply is. It returns the zone of the question, nil if it is in none.
