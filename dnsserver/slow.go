@@ -13,10 +13,6 @@ import (
 	"github.com/nearcast/nearcast/zones"
 )
 
-// maxChain is the most aliases in one answer: as many as the regions in one, and more than a sound zone has; resolvers
-// give up after about as many (Unbound 11, BIND 11), and ask for the rest themselves.
-const maxChain = 8
-
 // slow answers what is not plain, or not in one piece: broken and unusual packets, other classes and opcodes, and
 // aliases that are followed. It decides with the same look-ups as the fast way, and writes with miekg/dns.
 func slow(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
@@ -172,7 +168,7 @@ func (c *conversation) follow() (first *zones.Zone) {
 			return first
 		}
 		c.add(&r, owner)
-		if !r.alias || step+1 == maxChain {
+		if !r.alias || step+1 == steer.MaxAliases {
 			return first
 		}
 		owner = r.target()

@@ -14,6 +14,10 @@ import (
 	"github.com/nearcast/nearcast/zones"
 )
 
+// MaxAliases is the most names in a chain of aliases that is followed: more than a sound zone has; resolvers
+// give up after about as many (Unbound and BIND 11), and ask for the rest themselves.
+const MaxAliases = 8
+
 // An Explanation is one decision, stage by stage, as the server would take it now.
 type Explanation struct {
 	Name       string      `json:"name"`
@@ -74,14 +78,22 @@ func (s *Snapshot) Explain(v *healthmesh.View, name string, qtype uint16, asker 
 	}
 	c := geo.NewClient(asker.Addr(), asker.Bits())
 	location := e.place(s.Survey.Table, c)
-	m := s.Set.Find(wire[:n])
-	if m.Kind == zones.NotAuth {
-		return nil, fmt.Errorf("%s is in none of the zones served here", e.Name)
-	}
-	if steered(m, qtype) {
-		e.service(s, v, m.Node.Service, qtype, c, location)
-	} else {
-		e.static(m, qtype)
+	for range MaxAliases {
+		m := s.Set.Find(wire[:n])
+		if m.Kind == zones.NotAuth && len(e.Stages) == 0 {
+			return nil, fmt.Errorf("%s is in none of the zones served here", e.Name)
+		}
+		if steered(m, qtype) {
+			e.service(s, v, m.Node.Service, qtype, c, location)
+			break
+		}
+		target := e.static(m, qtype)
+		if target == "" {
+			break
+		}
+		if n, err = dns.PackDomainName(target, wire, 0, nil, false); err != nil {
+			return nil, err
+		}
 	}
 	prefix, err := c.Addr.Prefix(max(e.Scope-c.Wrap, 0))
 	if err != nil {
@@ -105,20 +117,33 @@ func (e *Explanation) place(t *geo.Table, c geo.Client) geo.Location {
 	return l
 }
 
-// static explains a name that no service owns.
-func (e *Explanation) static(m zones.Match, qtype uint16) {
+// static explains a name that no service owns; it returns the target if the name is an alias.
+func (e *Explanation) static(m zones.Match, qtype uint16) (target string) {
 	effect := "the zone has no such name"
 	switch {
+	case m.Kind == zones.NotAuth:
+		effect = "in none of the zones served here: the asker goes on elsewhere"
 	case m.Kind == zones.Referral:
 		effect = "delegated at " + m.Node.Cut.Name
 	case m.Kind != zones.Missing:
-		effect = "the name has no " + e.Type + " records"
-		if set := m.Node.RRset(qtype); set != nil {
-			effect = "answered from the zone file"
-			e.answer(set)
-		}
+		effect, target = e.records(m.Node, qtype)
 	}
 	e.Stages = append(e.Stages, Stage{"zone", effect})
+	return target
+}
+
+// records explains what the zone file has at a name.
+func (e *Explanation) records(n *zones.Node, qtype uint16) (effect, target string) {
+	if set := n.RRset(qtype); set != nil {
+		e.answer(set)
+		return "answered from the zone file", ""
+	}
+	if set := n.RRset(dns.TypeCNAME); set != nil {
+		e.answer(set)
+		target = set.RRs[0].(*dns.CNAME).Target
+		return "an alias of " + target, dns.CanonicalName(target)
+	}
+	return "the name has no " + e.Type + " records", ""
 }
 
 func (e *Explanation) answer(set *zones.RRset) {
