@@ -1,8 +1,6 @@
 package dnsserver
 
-import (
-	"testing"
-)
+import "testing"
 
 // The fast way does not allocate.
 func TestFastWayDoesNotAllocate(t *testing.T) {
