@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,6 +98,7 @@ func TestAnswer(t *testing.T) {
 		{"down A", "NOERROR aa | down 10 a 192.0.2.161"},
 		{"down A +edns", "NOERROR aa | down 10 a 192.0.2.161 | - | opt 1232 ede 0 all regions down: failing open"},
 		{"downhop A +edns", "NOERROR aa | down 10 a 192.0.2.161, downhop 30 cname down | - | opt 1232 ede 0 all regions down: failing open"},
+		{"downwww A +edns", "NOERROR aa | downwww 10 cname www, www 30 a 192.0.2.101 | - | opt 1232 ede 0 all regions down: failing open"},
 		// EDNS
 		{"ns1 A +edns", "NOERROR aa | ns1 300 a 192.0.2.53 | - | opt 1232"},
 		{"ns1 A +do", "NOERROR aa | ns1 300 a 192.0.2.53 | - | opt 1232 do"},
@@ -115,6 +117,7 @@ func TestAnswer(t *testing.T) {
 		{"both A +ecs=10.1.2.0/24", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 10.1.2.0/24/8"},
 		{"both A +ecs=fd00:1::/32", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs fd00:1::/32/7"},
 		{"both A +ecs=64:ff9b::a01:200/120", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132 | - | opt 1232 ecs 64:ff9b::a01:200/120/104"},
+		{"towww A +ecs=203.0.113.0/24", "NOERROR aa | towww 30 cname www, www 30 a 192.0.2.101 | - | opt 1232 ecs 203.0.113.0/24/24"},
 		{"both TXT +ecs=203.0.113.0/24", "NOERROR aa | - | " + negative + " | opt 1232 ecs 203.0.113.0/24/0"},
 	}
 	s := build(t, services(), nil)
@@ -169,7 +172,9 @@ func TestUnusualPackets(t *testing.T) {
 		{"a question cut short", head + question[:len(question)-2], "FORMERR"},
 		{"a name cut short", head + question[:10], "FORMERR"},
 		{"a label too long", head + "40" + question, "FORMERR"},
-		{"a name of 256 octets", head + strings.Repeat("3f"+strings.Repeat("61", 63), 4) + "0000010001", "FORMERR"},
+		{"a label of 64 octets", head + "40" + strings.Repeat("61", 64) + "0000010001", "FORMERR"},
+		{"a name of 255 octets", head + strings.Repeat("3f"+strings.Repeat("61", 63), 3) + "3d" + strings.Repeat("61", 61) + "0000010001", "REFUSED"},
+		{"a name of 256 octets", head + strings.Repeat("3f"+strings.Repeat("61", 63), 3) + "3e" + strings.Repeat("61", 62) + "0000010001", "FORMERR"},
 		{"a pointer to itself", head + "c00c00010001", "FORMERR"},
 		{"a name that points into the header", head + "c00300010001", "REFUSED"}, // the root
 		{"octets after the message", head + question + "00", "NOERROR aa | " + answer},
@@ -182,6 +187,8 @@ func TestUnusualPackets(t *testing.T) {
 		{"an additional record beside OPT", "abcd0000" + "0001000000000002" + question + opt + "c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer + " | - | opt 1232"},
 		{"two OPT", "abcd0000" + "0001000000000002" + question + opt + opt, "FORMERR | - | - | opt 1232"},
 		{"OPT not at the root", headOPT + question + "c00c002904d0000000000000", "FORMERR"},
+		{"OPT at a name that has its type within", headOPT + question + "01002904d0000000000000", "FORMERR"},
+		{"an option after the message", headOPT + question + opt + "0008" + "0007" + "00011800cb0071", "NOERROR aa | " + answer + " | - | opt 1232"},
 		{"OPT in the answer section", "abcd0000" + "0001000100000000" + question + opt, "NOERROR aa | " + answer},
 		{"an option cut short", headOPT + question + "00002904d00000000000030003ff", "FORMERR | - | - | opt 1232"},
 		{"an option longer than its record", headOPT + question + "00002904d0000000000005" + "0003000200", "FORMERR | - | - | opt 1232"},
@@ -197,6 +204,9 @@ func TestUnusualPackets(t *testing.T) {
 		b := Answer(nil, q, resolver, UDP, s, nil)
 		got := ""
 		if b != nil {
+			if f := fast(nil, q, resolver, UDP, s, nil); f != nil && !bytes.Equal(f, slow(nil, q, resolver, UDP, s, nil)) {
+				t.Errorf("%s: the fast way replies %x", c.name, f)
+			}
 			m := parse(t, b)
 			if got = brief(m); m.Id != 0xABCD || !m.Response {
 				t.Errorf("%s: id %x, response %v", c.name, m.Id, m.Response)
@@ -299,7 +309,7 @@ func TestTruncation(t *testing.T) {
 		{"x.wide A +edns=4096", UDP, "NOERROR tc ns ar", 1232},
 		{"x.wide A", TCP, "NOERROR ns ar", 65535},
 		{"x.broad A", UDP, "NOERROR tc", 512},
-		{"x.broad A", TCP, "NOERROR ns", 65535},
+		{"x.broad A", TCP, "NOERROR ns ar", 65535},
 	}
 	s := build(t, services(), nil)
 	for _, c := range cases {
@@ -319,6 +329,32 @@ func TestTruncation(t *testing.T) {
 				t.Errorf("%s over %v, %s: %v in %d octets, want %v in %d", c.query, c.over, name, got, len(b), want, c.limit)
 			}
 		}
+	}
+}
+
+// A reply takes the room that it has, and no more.
+func TestEveryLimit(t *testing.T) {
+	s := build(t, services(), nil)
+	for name, way := range ways {
+		whole := len(way(nil, ask(t, "middle TXT +ecs=203.0.113.0/24"), resolver, TCP, s, nil))
+		for size := plainUDP; size <= maxUDP; size++ {
+			b := way(nil, ask(t, fmt.Sprint("middle TXT +ecs=203.0.113.0/24 +edns=", size)), resolver, UDP, s, nil)
+			if m := parse(t, b); len(b) > size || m.Truncated != (whole > size) {
+				t.Errorf("%s: %d octets with room for %d, truncated: %v; the whole has %d", name, len(b), size, m.Truncated, whole)
+			}
+		}
+	}
+}
+
+// A name has one CNAME, however many regions an answer may have.
+func TestOneCNAME(t *testing.T) {
+	s := build(t, services(), nil)
+	m := &Meter{}
+	b := Answer(nil, ask(t, "cdns A"), resolver, UDP, s, m)
+	answers := 0
+	m.Each(func(_, _, _ string, _ Transport, _ uint64) {}, func(_, _ string, n uint64) { answers += int(n) }, nil)
+	if r := parse(t, b); len(r.Answer) != 1 || answers != 1 {
+		t.Errorf("%d regions counted for %s", answers, brief(r))
 	}
 }
 

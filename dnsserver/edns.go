@@ -81,11 +81,11 @@ func (e *subnet) read(b []byte) bool {
 	switch {
 	case e.family == 0 && e.source == 0:
 		return true
-	case e.family == 1 && e.source <= 32:
+	case e.family == 1:
 		var a [4]byte
 		copy(a[:], b)
 		e.addr = netip.AddrFrom4(a)
-	case e.family == 2 && e.source <= 128:
+	case e.family == 2:
 		var a [16]byte
 		copy(a[:], b)
 		e.addr = netip.AddrFrom16(a)

@@ -60,7 +60,8 @@ safe NS ns.safe
 safe DS 12345 13 2 0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF
 ns.safe A 192.0.2.5
 wide NS ns.wide
-` + repeat(60, "ns.wide AAAA 2001:db8:5::%d\n") + `broad NS ns.example.net.
+` + repeat(60, "ns.wide AAAA 2001:db8:5::%d\n") + `broad NS ns.broad
+ns.broad A 192.0.2.6
 ` + repeat(60, "broad NS ns%d.example.net.\n") + `big TXT "first"
 ` + repeat(60, "big TXT \"a text to fill the message, number %d\"\n") + repeat(20, "middle TXT \"a text to fill the message, number %d\"\n") + `extra TXT "beside the service"
 `,
@@ -93,6 +94,8 @@ func services() []zones.ServiceConfig {
 		{Name: "cdns", Steer: "weighted", Answers: 2, Regions: members(host("us", "us.cdn.example.net"), host("eu", "eu.cdn.example.net"))},
 		{Name: "hop", Steer: "failover", Regions: members(host("us", "www.geo.example.com"))},
 		{Name: "hops", Steer: "weighted", Regions: members(host("us", "one.geo.example.com"), host("eu", "both.geo.example.com"))},
+		{Name: "towww", Steer: "weighted", Regions: members(host("us", "www.geo.example.com"), host("eu", "www.geo.example.com"))},
+		{Name: "downwww", Steer: "failover", Checked: true, Regions: members(host("us", "www.geo.example.com"))},
 		{Name: "*.apps", Steer: "failover", Regions: members(member("us", "192.0.2.141"))},
 		{Name: "extra", Steer: "failover", Regions: members(member("us", "192.0.2.151"))},
 		{Name: "down", Steer: "failover", Checked: true, Regions: members(member("us", "192.0.2.161"), member("eu", "192.0.2.162"))},
@@ -134,9 +137,16 @@ func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *stee
 	}
 	for _, svc := range set.Services {
 		for _, m := range svc.Members {
+			var names []string
+			if m.CNAME != "" {
+				names = append(names, m.CNAME)
+			}
 			for _, a := range m.Addrs {
-				region := set.Regions[m.Region].Name
-				view.Regions[region].Endpoints[healthmesh.ID(svc.Name, region, a.String())] = healthmesh.Endpoint{State: healthmesh.Down, Reason: "refused"}
+				names = append(names, a.String())
+			}
+			region := set.Regions[m.Region].Name
+			for _, name := range names {
+				view.Regions[region].Endpoints[healthmesh.ID(svc.Name, region, name)] = healthmesh.Endpoint{State: healthmesh.Down, Reason: "refused"}
 			}
 		}
 	}
