@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,19 +28,13 @@ ends it, and takes its region's evidence back at once.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			l, err := loadConfig(path, nil)
+			from := source{path, over, region}
+			l, err := from.load(nil)
 			if err != nil {
 				return err
 			}
-			over.apply(l)
-			if err := l.forAgent(region); err != nil {
-				return err
-			}
 			role := "agent-" + region
-			a := &agent{
-				path: path, region: region, name: over.node(role, l), state: stateDir(l.State, role, l.Mesh.Listen),
-				log: newLog(), loaded: l, over: over,
-			}
+			a := &agent{source: from, name: over.node(role, l), state: stateDir(l.State, role, l.Mesh.Listen), log: newLog(), loaded: l}
 			return a.run(ctx)
 		},
 	}
@@ -55,16 +47,17 @@ ends it, and takes its region's evidence back at once.`,
 
 // An agent is a process that checks one region and reports.
 type agent struct {
-	path, region, name, state string
-	log                       *slog.Logger
-	over                      overrides
-	loaded                    *loaded // owned by reloadLoop once run has begun
+	source source
+	name   string // in the mesh
+	state  string // this node's state folder
+	log    *slog.Logger
+	loaded *loaded // owned by reloadLoop once run has begun
 }
 
 // run checks and reports until ctx ends, then leaves the mesh.
 func (a *agent) run(ctx context.Context) error {
 	m, err := healthmesh.Start(healthmesh.Options{
-		Config: a.loaded.Mesh, Name: a.name, Role: "agent", Region: a.region, Dir: a.state, Log: a.log,
+		Config: a.loaded.Mesh, Name: a.name, Role: "agent", Region: a.source.agent, Dir: a.state, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -74,7 +67,7 @@ func (a *agent) run(ctx context.Context) error {
 	o := a.options(a.loaded)
 	group.Go(func() error { healthmesh.RunAgent(running, m, o, reload); return nil })
 	group.Go(func() error { return a.reloadLoop(running, reload) })
-	a.log.Info("reporting", "region", a.region, "targets", len(o.Targets))
+	a.log.Info("reporting", "region", a.source.agent, "targets", len(o.Targets))
 	err = group.Wait()
 	leave, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
@@ -82,8 +75,8 @@ func (a *agent) run(ctx context.Context) error {
 }
 
 func (a *agent) options(l *loaded) healthmesh.AgentOptions {
-	r, _ := l.region(a.region)
-	return healthmesh.AgentOptions{Targets: l.Targets(a.region), Load: r.Load, Capacity: r.Capacity, Log: a.log}
+	r, _ := l.region(a.source.agent)
+	return healthmesh.AgentOptions{Targets: l.targets(a.source.agent), Load: r.Load, Capacity: r.Capacity, Log: a.log}
 }
 
 // reloadLoop loads the file again on SIGHUP and on a change; a bad file leaves the old state.
@@ -91,10 +84,11 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	w, err := watchFiles(ctx, a.loaded.Files, a.log)
+	w, err := watchFiles(a.loaded.Files, a.log)
 	if err != nil {
 		return err
 	}
+	defer w.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,11 +96,7 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 		case <-hup:
 		case <-w.Changed():
 		}
-		next, err := loadConfig(a.path, a.loaded)
-		if err == nil {
-			a.over.apply(next)
-			err = next.forAgent(a.region)
-		}
+		next, err := a.source.load(a.loaded)
 		if err != nil {
 			a.log.Error("reload refused; the old state stays", "error", err)
 			continue
@@ -115,24 +105,9 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 		w.Watch(next.Files)
 		select {
 		case reload <- a.options(next):
-			a.log.Info("reload applied", "targets", len(next.Targets(a.region)))
+			a.log.Info("reload applied", "targets", len(next.targets(a.source.agent)))
 		case <-ctx.Done():
 			return nil
 		}
 	}
-}
-
-// forAgent says what an agent of a region lacks in the configuration.
-func (l *loaded) forAgent(region string) error {
-	if l.Mesh.Listen == "" {
-		return fmt.Errorf("mesh.listen: missing: an agent reports over the mesh, so an address for gossip is needed here or as --mesh")
-	}
-	if _, ok := l.region(region); !ok {
-		var names []string
-		for _, r := range l.Regions {
-			names = append(names, r.Name)
-		}
-		return fmt.Errorf("--region: %q is not one of %s", region, strings.Join(names, ", "))
-	}
-	return nil
 }

@@ -54,7 +54,7 @@ func (c *client) addr() (addr, tokenFile string, err error) {
 	}
 	tokenFile = c.tokenFile
 	if tokenFile == "" {
-		tokenFile = cfg.tokenPath()
+		tokenFile = cfg.AdminTokenFile
 	}
 	return cfg.adminAddr(), tokenFile, nil
 }

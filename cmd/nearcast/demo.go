@@ -99,21 +99,24 @@ func (d *demo) run(ctx context.Context) error {
 		}
 	}
 	for i, r := range demoRegions {
-		l, err := d.node(path, demoDirectors+i)
+		from := d.node(path, demoDirectors+i)
+		from.agent = r.Name
+		l, err := from.load(nil)
 		if err != nil {
 			return err
 		}
-		a := &agent{path: path, region: r.Name, name: "agent-" + r.Name, state: filepath.Join(dir, "agent-"+r.Name), log: log, loaded: l}
+		a := &agent{source: from, name: "agent-" + r.Name, state: filepath.Join(dir, "agent-"+r.Name), log: log, loaded: l}
 		group.Go(func() error { return a.run(ctx) })
 	}
 	up := make(chan struct{}, demoDirectors)
 	for i := range demoDirectors {
-		l, err := d.node(path, i)
+		from := d.node(path, i)
+		l, err := from.load(nil)
 		if err != nil {
 			return err
 		}
 		name := fmt.Sprintf("director-%d", i+1)
-		dir := &director{path: path, name: name, state: filepath.Join(dir, name), log: log, loaded: l}
+		dir := &director{source: from, name: name, state: filepath.Join(dir, name), log: log, loaded: l}
 		if i == 0 {
 			dir.watch = d.event // both see the same
 		}
@@ -133,18 +136,13 @@ func (d *demo) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// node loads the demo's configuration for the n-th node: directors first, then agents.
-func (d *demo) node(path string, n int) (*loaded, error) {
-	l, err := loadConfig(path, nil)
-	if err != nil {
-		return nil, err
-	}
+// node is the demo's configuration for the n-th node: directors first, then agents.
+func (d *demo) node(path string, n int) source {
 	over := overrides{mesh: d.addr(d.mesh + n)}
 	if n < demoDirectors {
 		over.dns, over.admin = []string{d.addr(d.dns + n)}, d.addr(d.admin+n)
 	}
-	over.apply(l)
-	return l, nil
+	return source{path: path, over: over}
 }
 
 func (d *demo) addr(port int) string { return net.JoinHostPort(d.host, fmt.Sprint(port)) }

@@ -30,12 +30,11 @@ const (
 
 // A director is a process that serves DNS.
 type director struct {
-	path  string             // of the configuration file
-	name  string             // in the mesh and in orders
-	state string             // this node's state folder
-	log   *slog.Logger       //
-	watch func(steer.Change) // told of each change; may be nil
-	over  overrides          // flags that go before the file
+	source source
+	name   string // in the mesh and in orders
+	state  string // this node's state folder
+	log    *slog.Logger
+	watch  func(steer.Change) // told of each change; may be nil
 
 	loaded  *loaded // owned by run, then by reloadLoop
 	mesh    mesh

@@ -14,10 +14,11 @@ func (d *director) reloadLoop(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	w, err := watchFiles(ctx, d.loaded.Files, d.log)
+	w, err := watchFiles(d.loaded.Files, d.log)
 	if err != nil {
 		return err
 	}
+	defer w.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,9 +39,8 @@ func (d *director) reloadLoop(ctx context.Context) error {
 
 // reload puts the file's present state in use, or refuses it and leaves the old one serving.
 func (d *director) reload(ctx context.Context) error {
-	next, err := loadConfig(d.path, d.loaded)
+	next, err := d.source.load(d.loaded)
 	if err == nil {
-		d.over.apply(next)
 		err = next.forServe()
 	}
 	if err != nil {

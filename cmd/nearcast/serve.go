@@ -25,17 +25,16 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			log := newLog()
-			l, err := loadConfig(path, nil)
+			from := source{path: path, over: over}
+			l, err := from.load(nil)
 			if err != nil {
 				return err
 			}
-			over.apply(l)
 			if err := l.forServe(); err != nil {
 				return err
 			}
 			d := &director{
-				path: path, name: over.node("director", l), state: stateDir(l.State, "director", l.Mesh.Listen),
-				log: log, loaded: l, over: over,
+				source: from, name: over.node("director", l), state: stateDir(l.State, "director", l.Mesh.Listen), log: log, loaded: l,
 			}
 			return d.run(ctx, func() {})
 		},
@@ -60,18 +59,18 @@ func (o *overrides) flags(cmd *cobra.Command) {
 }
 
 // apply replaces what the flags name.
-func (o *overrides) apply(l *loaded) {
+func (o *overrides) apply(c *Config) {
 	if o.dns != nil {
-		l.Listen.DNS = o.dns
+		c.Listen.DNS = o.dns
 	}
 	set := func(to *string, from string) {
 		if from != "" {
 			*to = from
 		}
 	}
-	set(&l.Listen.Admin, o.admin)
-	set(&l.Mesh.Listen, o.mesh)
-	set(&l.State, o.state)
+	set(&c.Listen.Admin, o.admin)
+	set(&c.Mesh.Listen, o.mesh)
+	set(&c.State, o.state)
 }
 
 func (o *overrides) node(role string, l *loaded) string {

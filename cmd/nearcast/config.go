@@ -1,0 +1,130 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nearcast/nearcast/geo"
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/zones"
+)
+
+// Config is the configuration file. The rooms that read its parts declare these.
+type Config struct {
+	// Listen is where a director answers. Agents need none of it.
+	Listen Listen `mapstructure:"listen"`
+	// State is the folder for what must outlive a restart: the last view and the orders. Made with mode 0700; each node has
+	// a folder of its own in it. Optional, default "state".
+	State string `mapstructure:"state"`
+	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts. Optional: orders
+	// are taken from loopback alone.
+	AdminTokenFile string `mapstructure:"admin_token_file"`
+	// Geo says where places come from. Optional, default: the embedded database.
+	Geo geo.Config `mapstructure:"geo"`
+	// Mesh is the gossip between directors and agents. Optional for a director that steers nothing.
+	Mesh healthmesh.Config `mapstructure:"mesh"`
+	// Regions are the places that take traffic.
+	Regions []Region `mapstructure:"regions"`
+	// Zones are what is served.
+	Zones []Zone `mapstructure:"zones"`
+}
+
+// Listen is where a director answers.
+type Listen struct {
+	// DNS are the addresses for DNS over UDP and TCP, "address:port".
+	DNS []string `mapstructure:"dns"`
+	// Admin is the address for the API and the metrics, "address:port". Optional, default 127.0.0.1:8053.
+	Admin string `mapstructure:"admin"`
+}
+
+// Region is a region with the source of its load.
+type Region struct {
+	zones.RegionConfig `mapstructure:",squash"`
+	// Load is where this region's agents read its load. Optional: none is reported.
+	Load healthmesh.LoadConfig `mapstructure:"load"`
+}
+
+// Zone is a zone with its steered names.
+type Zone struct {
+	zones.ZoneConfig `mapstructure:",squash"`
+	// Services are the steered names of the zone. Optional: a zone without services is served as its file states it.
+	Services []Service `mapstructure:"services"`
+}
+
+// Service is a steered name with its health check.
+type Service struct {
+	zones.ServiceConfig `mapstructure:",squash"`
+	// Check is how its endpoints are measured. Optional: without a check, a region's endpoints are up while its agents are heard.
+	Check healthmesh.Check `mapstructure:"check"`
+}
+
+const (
+	defaultState = "state"
+	minToken     = 16  // bytes: what cannot be guessed
+	maxToken     = 256 // bytes: what fits a header with ease
+)
+
+func (c *Config) adminAddr() string {
+	if c.Listen.Admin == "" {
+		return defaultAdmin
+	}
+	return c.Listen.Admin
+}
+
+// validate reports what is wrong with the parts that no room owns, and fills in what these leave out; dir is what paths
+// are relative to.
+func (c *Config) validate(dir string, report zones.Reporter) {
+	for i, addr := range c.Listen.DNS {
+		if !isAddrPort(addr) {
+			report(keyOf("listen.dns", i), addr, `"address:port", such as 192.0.2.1:53 or [2001:db8::1]:53`)
+		}
+	}
+	if !isAddrPort(c.adminAddr()) {
+		report("listen.admin", c.Listen.Admin, `"address:port", such as 127.0.0.1:8053`)
+	}
+	if c.State == "" {
+		c.State = defaultState
+	}
+	c.State = absolute(dir, c.State)
+	if c.AdminTokenFile != "" {
+		c.AdminTokenFile = absolute(dir, c.AdminTokenFile)
+		if _, err := c.token(); err != nil {
+			report("admin_token_file", c.AdminTokenFile+": "+err.Error(), "a file with a token of 16 to 256 bytes")
+		}
+	}
+}
+
+// isAddrPort tells if s is an address, or nothing for all of them, and a port.
+func isAddrPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	n, err := net.LookupPort("udp", port)
+	return err == nil && n >= 0 && (host == "" || net.ParseIP(host) != nil)
+}
+
+// token is the token that orders from other hosts bear, "" if there is none.
+func (c *Config) token() (string, error) {
+	if c.AdminTokenFile == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(c.AdminTokenFile)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(b))
+	if len(token) < minToken || len(token) > maxToken {
+		return "", errTokenLength(len(token))
+	}
+	return token, nil
+}
+
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/nearcast/nearcast/geo"
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
+)
+
+// maxConfig bounds the configuration file: 10,000 services of ten regions have some 10 MiB.
+const maxConfig = 64 << 20
+
+func errTokenLength(n int) error { return fmt.Errorf("a token of %d bytes", n) }
+
+// A source is where a node's configuration comes from, and what of it the node needs.
+type source struct {
+	path  string
+	over  overrides // flags that go before the file
+	agent string    // the region that the node is an agent of, "" for a director: then geography is needed
+}
+
+// loaded is a configuration in use: all of it was found good. Immutable.
+type loaded struct {
+	Config
+	Set    *zones.Set
+	Files  []string           // that it was read from
+	table  *geo.Table         // nil for an agent
+	stamp  string             // of what the table was made from
+	checks []healthmesh.Check // by position in Set.Services
+}
+
+// load reads and checks the file and all that it names; every problem is in the error. prev is what is in
+// use, nil at start: what did not change is taken over from it.
+func (s source) load(prev *loaded) (*loaded, error) {
+	d, c, err := parseConfig(s.path)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(s.path)
+	s.over.apply(c)
+	c.validate(dir, d.report)
+	if !reflect.ValueOf(c.Mesh).IsZero() {
+		c.Mesh = c.Mesh.Validate("mesh", dir, d.report)
+	}
+	l := &loaded{Files: []string{s.path}}
+	var regions []zones.RegionConfig
+	for i := range c.Regions {
+		r := &c.Regions[i]
+		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
+		regions = append(regions, r.RegionConfig)
+	}
+	l.Set = zones.Load(dir, regions, l.zones(c, d), d.report)
+	if l.Set != nil {
+		l.Files = append(l.Files, l.Set.Files()...)
+	}
+	l.Config = *c
+	s.need(l, d)
+	if s.agent == "" && (l.Set != nil || len(d.problems) == 0) {
+		l.loadGeo(dir, prev, d.report)
+	}
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// zones validates the checks, and gives the zones as their room wants them.
+func (l *loaded) zones(c *Config, d *document) []zones.ZoneConfig {
+	var all []zones.ZoneConfig
+	for i, z := range c.Zones {
+		for j, svc := range z.Services {
+			check := svc.Check.Validate(fmt.Sprintf("zones[%d].services[%d].check", i, j), d.report)
+			svc.Checked = check.Type != ""
+			l.checks = append(l.checks, check)
+			z.ZoneConfig.Services = append(z.ZoneConfig.Services, svc.ServiceConfig)
+		}
+		all = append(all, z.ZoneConfig)
+	}
+	return all
+}
+
+// need reports what the node cannot do without.
+func (s source) need(l *loaded, d *document) {
+	if s.agent == "" {
+		return
+	}
+	if l.Mesh.Listen == "" {
+		d.report("mesh.listen", "", "an address for gossip, here or as --mesh: an agent reports over the mesh")
+	}
+	if _, ok := l.region(s.agent); !ok {
+		var names []string
+		for _, r := range l.Regions {
+			names = append(names, r.Name)
+		}
+		d.problems = append(d.problems, problem{file: "--region", value: s.agent, accepted: "one of " + strings.Join(names, ", ")})
+	}
+}
+
+// loadGeo compiles the table, or takes it over if nothing that it is made from changed.
+func (l *loaded) loadGeo(dir string, prev *loaded, report zones.Reporter) {
+	var sites []geo.Site
+	if l.Set != nil {
+		for _, r := range l.Set.Regions {
+			sites = append(sites, steer.Site(r))
+		}
+	}
+	files := l.Geo.Files(dir)
+	l.Files = append(l.Files, files...)
+	l.stamp = fmt.Sprintf("%v %v %s", l.Geo, sites, stampFiles(files))
+	var table *geo.Table
+	if prev != nil {
+		if table = prev.table; table != nil && prev.stamp == l.stamp {
+			l.table = table
+			return
+		}
+	}
+	l.table = geo.Load(l.Geo, dir, sites, table, report)
+}
+
+// stampFiles tells versions of files apart.
+func stampFiles(files []string) string {
+	var b strings.Builder
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", f, err)
+			continue
+		}
+		fmt.Fprintf(&b, "%s: %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+	}
+	return b.String()
+}
+
+func (l *loaded) survey() *steer.Survey { return steer.NewSurvey(l.Set, l.table) }
+
+// forServe says what a director lacks in the configuration.
+func (l *loaded) forServe() error {
+	if len(l.Listen.DNS) == 0 {
+		return errors.New("listen.dns: missing; accepted: addresses for DNS, here or as --dns, such as 192.0.2.1:53")
+	}
+	if len(l.Set.Zones) == 0 {
+		return errors.New("zones: missing; accepted: at least one zone to serve")
+	}
+	return nil
+}
+
+func (l *loaded) region(name string) (Region, bool) {
+	for _, r := range l.Regions {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return Region{}, false
+}
+
+// targets are the endpoints that a region's agents check.
+func (l *loaded) targets(region string) []healthmesh.Target {
+	var all []healthmesh.Target
+	for i, svc := range l.Set.Services {
+		for _, m := range svc.Members {
+			if l.Set.Regions[m.Region].Name != region || !svc.Checked {
+				continue
+			}
+			endpoints := []string{m.CNAME}
+			if m.CNAME == "" {
+				endpoints = nil
+				for _, a := range m.Addrs {
+					endpoints = append(endpoints, a.String())
+				}
+			}
+			for _, e := range endpoints {
+				all = append(all, healthmesh.Target{
+					ID: healthmesh.ID(svc.Name, region, e), Name: svc.Name + " " + e, Service: svc.Name, Endpoint: e, Check: l.checks[i],
+				})
+			}
+		}
+	}
+	return all
+}
+
+// readConfig reads the file alone, for verbs that speak to a director.
+func readConfig(path string) (*Config, error) {
+	d, c, err := parseConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if c.AdminTokenFile != "" {
+		c.AdminTokenFile = absolute(filepath.Dir(path), c.AdminTokenFile)
+	}
+	return c, d.err()
+}
+
+// parseConfig reads the file into its form. What is not of the form is among the document's problems, or, where nothing
+// can be read at all, the error.
+func parseConfig(path string) (*document, *Config, error) {
+	data, err := readBounded(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := &document{file: path}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(doc.Content) > 0 {
+		d.root = doc.Content[0]
+		d.duplicates(d.root, "")
+	}
+	if len(d.problems) > 0 { // what a key holds that stands twice cannot be told
+		return nil, nil, d.err()
+	}
+	c, err := decodeConfig(data, d)
+	return d, c, err
+}
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(data) > maxConfig {
+		err = fmt.Errorf("%s: more than %d bytes", path, maxConfig)
+	}
+	return data, err
+}
+
+// decodeConfig reads values into the form; unknown keys and wrong types are reported.
+func decodeConfig(data []byte, d *document) (*Config, error) {
+	v := viper.NewWithOptions(viper.KeyDelimiter("::")) // "." is part of domain names
+	v.SetConfigType("yaml")
+	if err := v.ReadConfig(bytes.NewReader(data)); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.file, err)
+	}
+	var c Config
+	var seen mapstructure.Metadata
+	err := v.Unmarshal(&c, func(o *mapstructure.DecoderConfig) {
+		o.WeaklyTypedInput = false
+		o.Metadata = &seen
+		o.DecodeHook = mapstructure.ComposeDecodeHookFunc(oneOrMore, exactNumber, mapstructure.StringToTimeDurationHookFunc())
+	})
+	for _, key := range seen.Unused {
+		d.report(key, "an unknown key", "the keys of docs/CONFIG.md")
+	}
+	d.wrongTypes(err)
+	return &c, nil
+}
+
+// wrongTypes reports each value that does not have its key's type.
+func (d *document) wrongTypes(err error) {
+	if err == nil {
+		return
+	}
+	var one *mapstructure.DecodeError
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range many.Unwrap() {
+			d.wrongTypes(err)
+		}
+		return
+	}
+	if errors.As(err, &one) {
+		if many, ok := one.Unwrap().(interface{ Unwrap() []error }); ok {
+			for _, err := range many.Unwrap() {
+				d.wrongTypes(err)
+			}
+			return
+		}
+		d.report(one.Name(), strings.TrimPrefix(one.Unwrap().Error(), "error decoding: "), "a value of the type that docs/CONFIG.md states")
+		return
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		d.wrongTypes(inner)
+		return
+	}
+	d.report("", err.Error(), "the form of docs/CONFIG.md")
+}
+
+// oneOrMore lets a list of text be a single text; an empty one is an empty list.
+func oneOrMore(from, to reflect.Type, v any) (any, error) {
+	if from.Kind() == reflect.String && to == reflect.TypeFor[[]string]() {
+		if v == "" {
+			return []string{}, nil
+		}
+		return []string{v.(string)}, nil
+	}
+	return v, nil
+}
+
+// exactNumber refuses what would be cut: fractions for whole numbers, and numbers for durations.
+func exactNumber(from, to reflect.Type, v any) (any, error) {
+	if to == reflect.TypeFor[time.Duration]() && from.Kind() != reflect.String && from != to {
+		return nil, fmt.Errorf("%v is no duration such as 1s", v)
+	}
+	if f, ok := v.(float64); ok && to.Kind() == reflect.Int && f != math.Trunc(f) {
+		return nil, fmt.Errorf("%v is not a whole number", v)
+	}
+	return v, nil
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is how long a change may go on before the files are looked at: editors and copiers write in several steps.
+const settle = 200 * time.Millisecond
+
+// A watcher tells when files change. It watches their folders, since files are replaced rather than written, and looks
+// at the files themselves when something happens there, since links may lead elsewhere.
+type watcher struct {
+	notify  *fsnotify.Watcher
+	changed chan struct{}
+	watch   chan []string
+	stop    context.CancelFunc
+	done    chan struct{} // closed when run ends
+	log     *slog.Logger
+}
+
+// watchFiles watches until Close.
+func watchFiles(files []string, log *slog.Logger) (*watcher, error) {
+	n, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("files cannot be watched: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w := &watcher{
+		notify: n, changed: make(chan struct{}, 1), watch: make(chan []string, 1), stop: stop, done: make(chan struct{}), log: log,
+	}
+	w.folders(files)
+	go w.run(ctx, files)
+	return w, nil
+}
+
+// Close ends the watching.
+func (w *watcher) Close() {
+	w.stop()
+	<-w.done
+}
+
+// Changed has a token when a file changed since it was last received from.
+func (w *watcher) Changed() <-chan struct{} { return w.changed }
+
+// Watch replaces the files that are watched.
+func (w *watcher) Watch(files []string) {
+	select {
+	case <-w.watch: // an older list that was not taken yet
+	default:
+	}
+	w.watch <- files
+}
+
+func (w *watcher) run(ctx context.Context, files []string) {
+	defer close(w.done)
+	defer w.notify.Close()
+	stamp := stampFiles(files)
+	var look <-chan time.Time // nil unless something happened
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case files = <-w.watch:
+			w.folders(files)
+			if look == nil {
+				look = time.After(settle) // they may have changed since they were read
+			}
+		case <-w.notify.Events:
+			if look == nil {
+				look = time.After(settle)
+			}
+		case err := <-w.notify.Errors:
+			w.log.Warn("a change of the configuration's files may have been missed", "error", err)
+		case <-look:
+			look = nil
+			if now := stampFiles(files); now != stamp {
+				stamp = now
+				select {
+				case w.changed <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+}
+
+// folders makes the watched folders those of the files.
+func (w *watcher) folders(files []string) {
+	wanted := map[string]bool{}
+	for _, f := range files {
+		wanted[filepath.Dir(f)] = true
+	}
+	for _, dir := range w.notify.WatchList() {
+		if !wanted[dir] {
+			_ = w.notify.Remove(dir) // gone already
+		}
+		delete(wanted, dir)
+	}
+	for dir := range wanted {
+		if err := w.notify.Add(dir); err != nil {
+			w.log.Warn("a folder cannot be watched: changes in it need a SIGHUP", "folder", dir, "error", err)
+		}
+	}
+}
