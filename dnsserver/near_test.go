@@ -101,6 +101,18 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// Steering by place does not allocate.
+func TestSteeringDoesNotAllocate(t *testing.T) {
+	s := buildNear(t)
+	out := make([]byte, 0, 2048)
+	for _, query := range []string{"near A", "near A +ecs=203.0.113.0/24", "near A +ecs=2a00:1::/48", "near A +ecs=10.2.3.0/24"} {
+		q := ask(t, query)
+		if n := testing.AllocsPerRun(100, func() { Answer(out, q, resolver, UDP, s, nil) }); n != 0 {
+			t.Errorf("%s: %v allocations", query, n)
+		}
+	}
+}
+
 // lastAddress is the address at the end of the answer, "" if there is none.
 func lastAddress(m *dns.Msg) string {
 	if len(m.Answer) == 0 {
