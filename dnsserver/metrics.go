@@ -1,0 +1,61 @@
+package dnsserver
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	queriesDesc = prometheus.NewDesc("nearcast_dns_queries_total",
+		"Queries that were answered, by the zone of the question (\"\" for none), its type, the reply's rcode and the transport.",
+		[]string{"zone", "type", "rcode", "transport"}, nil)
+	answersDesc = prometheus.NewDesc("nearcast_answers_total",
+		"Regions in answers, by service and region.", []string{"service", "region"}, nil)
+	failOpenDesc = prometheus.NewDesc("nearcast_fail_open_answers_total",
+		"Answers with regions that stand in because none of the service can answer.", []string{"service"}, nil)
+	droppedDesc = prometheus.NewDesc("nearcast_dns_dropped_total",
+		"Packets and connections that got no reply, by cause.", []string{"cause"}, nil)
+	connsDesc = prometheus.NewDesc("nearcast_tcp_connections", "TCP connections that are open.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s *Server) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{queriesDesc, answersDesc, failOpenDesc, droppedDesc, connsDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector: it adds the workers' meters up.
+func (s *Server) Collect(ch chan<- prometheus.Metric) {
+	sum := map[*prometheus.Desc]map[[4]string]uint64{queriesDesc: {}, answersDesc: {}, failOpenDesc: {}}
+	add := func(m *Meter) {
+		m.Each(
+			func(zone, qtype, rcode string, t Transport, n uint64) {
+				sum[queriesDesc][[4]string{zone, qtype, rcode, t.String()}] += n
+			},
+			func(service, region string, n uint64) { sum[answersDesc][[4]string{service, region}] += n },
+			func(service string, n uint64) { sum[failOpenDesc][[4]string{service}] += n },
+		)
+	}
+	for _, w := range s.udp {
+		add(&w.meter)
+	}
+	for i := range s.tcpMeters {
+		add(&s.tcpMeters[i].Meter)
+	}
+	labels := map[*prometheus.Desc]int{queriesDesc: 4, answersDesc: 2, failOpenDesc: 1}
+	for desc, counts := range sum {
+		for l, n := range counts {
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), l[:labels[desc]]...)
+		}
+	}
+	for c := range causes {
+		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(s.dropped[c].Load()), c.String())
+	}
+	conns := 0
+	for _, l := range s.tcp {
+		l.mu.Lock()
+		conns += len(l.conns)
+		l.mu.Unlock()
+	}
+	ch <- prometheus.MustNewConstMetric(connsDesc, prometheus.GaugeValue, float64(conns))
+}

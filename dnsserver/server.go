@@ -1,0 +1,212 @@
+package dnsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/nearcast/nearcast/steer"
+)
+
+// The bounds of a server.
+const (
+	maxWorkers = 64              // UDP sockets of one address: more than cores gain nothing, and machines with more are rare
+	maxQuery   = 4096            // octets of a query: the most that EDNS askers send over UDP; a query is a few hundred
+	portTries  = 16              // for a port that is free for both TCP and UDP, where any will do
+	panicPause = 1 * time.Minute // between two log lines of packets that cannot be answered
+	closeTime  = 2 * time.Second // for open TCP connections at shutdown
+	readBuffer = 4 << 20         // octets that the kernel may hold for a UDP socket: some 10 ms at full rate; it may give less
+)
+
+// Options are what a server serves.
+type Options struct {
+	Listen   []string               // "address:port" for UDP and TCP; no address: all; port 0: any, the same for both
+	Snapshot func() *steer.Snapshot // the newest; never nil
+	Log      *slog.Logger
+}
+
+// A Server is bound sockets and those that answer on them.
+type Server struct {
+	o       Options
+	udp     []*udpWorker
+	tcp     []*tcpListener
+	addrs   []string
+	dropped [causes]atomic.Uint64
+	paniced atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
+
+	// Connections come and go, so they share a few meters.
+	tcpMeters [4]struct {
+		sync.Mutex
+		Meter
+	}
+}
+
+// A cause is why a packet or a connection was dropped.
+type cause int
+
+const (
+	noReply   cause = iota // Answer has none for it
+	portZero               // there is no way back to port 0
+	tooLong                // a query of more than maxQuery octets
+	panicked               // a defect of this program
+	sendError              // the kernel refused the reply
+	tcpLimit               // too many connections
+	causes
+)
+
+func (c cause) String() string {
+	return [...]string{"no_reply", "port_zero", "too_long", "panic", "send_error", "tcp_limit"}[c]
+}
+
+// Listen binds all addresses, or none.
+func Listen(o Options) (*Server, error) {
+	s := &Server{o: o}
+	for _, l := range o.Listen {
+		addrs, err := addresses(l)
+		for _, a := range addrs {
+			if err == nil {
+				err = s.listen(a)
+			}
+			if errors.Is(err, syscall.EAFNOSUPPORT) && len(addrs) > 1 {
+				err = nil // a machine without one of the families serves the other
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("DNS address %s cannot be used: %w", l, err), s.Close())
+		}
+	}
+	return s, nil
+}
+
+// addresses are the addresses that "address:port" stands for: without an address, all of both families.
+func addresses(listen string) ([]netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a port", port)
+	}
+	if host == "" {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(n)), netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n))}, nil
+	}
+	a, err := netip.ParseAddr(host)
+	return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), uint16(n))}, err
+}
+
+// listen binds one address for TCP, which also tells if another server has it: UDP sockets of
+// several servers could share it and split the queries.
+func (s *Server) listen(a netip.AddrPort) error {
+	var err error
+	for range portTries {
+		var ln *net.TCPListener
+		if ln, err = net.ListenTCP(network("tcp", a), net.TCPAddrFromAddrPort(a)); err != nil {
+			return err
+		}
+		bound := netip.AddrPortFrom(a.Addr(), uint16(ln.Addr().(*net.TCPAddr).Port))
+		var workers []*udpWorker
+		if workers, err = s.listenUDP(bound); err == nil {
+			s.tcp = append(s.tcp, newTCPListener(s, ln))
+			s.udp = append(s.udp, workers...)
+			s.addrs = append(s.addrs, bound.String())
+			return nil
+		}
+		err = errors.Join(err, ln.Close())
+		if a.Port() != 0 {
+			return err
+		}
+	}
+	return err
+}
+
+func network(transport string, a netip.AddrPort) string {
+	if a.Addr().Is4() {
+		return transport + "4"
+	}
+	return transport + "6"
+}
+
+// listenUDP binds the workers' sockets; the kernel spreads queries over them by the asker's address and port.
+func (s *Server) listenUDP(a netip.AddrPort) (workers []*udpWorker, err error) {
+	for range min(runtime.GOMAXPROCS(0), maxWorkers, socketsPerAddress) {
+		var lc net.ListenConfig
+		lc.Control = func(_, _ string, c syscall.RawConn) error { return socketOptions(c, a.Addr()) }
+		conn, err := lc.ListenPacket(context.Background(), network("udp", a), a.String())
+		if err != nil {
+			for _, w := range workers {
+				err = errors.Join(err, w.conn.Close())
+			}
+			return nil, err
+		}
+		udp := conn.(*net.UDPConn)
+		_ = udp.SetReadBuffer(readBuffer) // best effort: the kernel's default works as well, with more loss in bursts
+		workers = append(workers, newUDPWorker(s, udp, a.Addr()))
+	}
+	return workers, nil
+}
+
+// Addrs are the addresses in use.
+func (s *Server) Addrs() []string { return s.addrs }
+
+// Serve answers until ctx ends; then it answers what has come in, and closes.
+func (s *Server) Serve(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, w := range s.udp {
+		running.Go(func() { w.run(ctx) })
+	}
+	for _, l := range s.tcp {
+		running.Go(func() { l.run(ctx) })
+	}
+	running.Wait()
+	return s.Close()
+}
+
+// Close closes the sockets of a server that does not serve.
+func (s *Server) Close() error {
+	var errs []error
+	for _, w := range s.udp {
+		errs = append(errs, w.conn.Close())
+	}
+	for _, l := range s.tcp {
+		if err := l.ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) drop(c cause) { s.dropped[c].Add(1) }
+
+// answer is Answer, but a defect costs one reply and not the process.
+func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, snapshot *steer.Snapshot, meter *Meter) (reply []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			reply = nil
+			s.drop(panicked)
+			s.logPanic(p, q)
+		}
+	}()
+	if reply = Answer(out, q, source, t, snapshot, meter); reply == nil {
+		s.drop(noReply)
+	}
+	return reply
+}
+
+// logPanic logs at most once in panicPause: whoever finds such a packet may send many.
+func (s *Server) logPanic(p any, q []byte) {
+	last, now := s.paniced.Load(), time.Now().UnixNano()
+	if now-last > int64(panicPause) && s.paniced.CompareAndSwap(last, now) {
+		s.o.Log.Error("a query could not be answered: a defect of nearcast", "panic", p, "query", fmt.Sprintf("%x", q), "stack", string(debug.Stack()))
+	}
+}
