@@ -2,6 +2,7 @@ package geo
 
 import (
 	"math/bits"
+	"slices"
 	"unsafe"
 )
 
@@ -22,6 +23,16 @@ type runs[K key] struct {
 	index  []uint32 // index[i] is the run that holds the address base + i<<shift
 	base   K
 	shift  int
+}
+
+// newRuns has room for n runs.
+func newRuns[K key](n int) *runs[K] {
+	return &runs[K]{starts: make([]K, 0, n), values: make([]uint32, 0, n)}
+}
+
+// none tells if the value is 0 everywhere.
+func (r *runs[K]) none() bool {
+	return len(r.starts) == 0 || len(r.starts) == 1 && r.values[0] == 0
 }
 
 // put says that from start on the value is value; starts come in ascending order, the first is 0.
@@ -54,13 +65,13 @@ func (r *runs[K]) add(first, last K, value uint32) {
 
 // over lays r over under: where r has the value 0, under's value shows.
 func (r *runs[K]) over(under *runs[K]) *runs[K] {
-	out := &runs[K]{}
-	if len(r.starts) == 0 {
-		r = &runs[K]{starts: []K{0}, values: []uint32{0}}
+	switch {
+	case r.none():
+		return under
+	case under.none():
+		return r
 	}
-	if len(under.starts) == 0 {
-		under = &runs[K]{starts: []K{0}, values: []uint32{0}}
-	}
+	out := newRuns[K](len(r.starts) + len(under.starts))
 	for i, j := 0, 0; ; {
 		v := r.values[i]
 		if v == 0 {
@@ -83,7 +94,6 @@ func (r *runs[K]) over(under *runs[K]) *runs[K] {
 
 // mapped is r with each value v replaced by to[v], neighbours that became equal merged.
 func (r *runs[K]) mapped(to []uint32) *runs[K] {
-	out := &runs[K]{}
 	last := ^uint32(0)
 	n := 0
 	for i, v := range r.values { // count first: the result is kept, so it has no room to spare
@@ -91,7 +101,7 @@ func (r *runs[K]) mapped(to []uint32) *runs[K] {
 			n, last = n+1, c
 		}
 	}
-	out.starts, out.values = make([]K, 0, n), make([]uint32, 0, n)
+	out := newRuns[K](n)
 	for i, v := range r.values {
 		if c := to[v]; i == 0 || c != last {
 			out.starts, out.values = append(out.starts, r.starts[i]), append(out.values, c)
@@ -109,6 +119,7 @@ const (
 	indexSpan4  = 32
 	indexBits4  = 18 // at most: 1 MiB
 	indexBits6  = 20 // at most: 4 MiB
+	spareShare  = 16 // one of so many may be room to spare
 	runsPerCell = 4  // fewer cells than this makes of the runs gain nothing
 )
 
@@ -116,6 +127,9 @@ const (
 func (r *runs[K]) finish() *runs[K] {
 	if len(r.starts) == 0 {
 		r.put(0, 0)
+	}
+	if cap(r.starts) > len(r.starts)+len(r.starts)/spareShare { // it is kept for long
+		r.starts, r.values = slices.Clone(r.starts), slices.Clone(r.values)
 	}
 	base, span, most := K(0), indexSpan4, indexBits4
 	if keyBits[K]() == 64 {

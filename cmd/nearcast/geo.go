@@ -19,7 +19,7 @@ func newGeo() *cobra.Command {
 		Short:   "Look into the geographic database",
 		Example: `  nearcast geo lookup 128.112.0.1`,
 	}
-	cmd.AddCommand(newGeoLookup())
+	cmd.AddCommand(newGeoLookup(), newGeoBuild(), newGeoCentres())
 	return cmd
 }
 
