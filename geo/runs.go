@@ -170,29 +170,21 @@ func (r *runs[K]) find(a K) int {
 	return lo
 }
 
-// prefix returns the length of the widest prefix around a that lies in run i, which holds a.
-// The addresses before and after the run are outside: the prefix is one bit longer than what a has in
-// common with either.
-func (r *runs[K]) prefix(i int, a K) int {
-	n := 0
+// lookup returns the value at a and the length of the widest prefix around a with this value: it is one bit longer than
+// what a has in common with the nearer one, in bits, of the addresses just before and just after the run.
+func (r *runs[K]) lookup(a K) (value uint32, length int) {
+	i := r.find(a)
+	if len(r.starts) == 1 {
+		return r.values[i], 0
+	}
+	differ := ^K(0)
 	if i > 0 {
-		n = common(a, r.starts[i]-1) + 1
+		differ = a ^ (r.starts[i] - 1)
 	}
 	if i+1 < len(r.starts) {
-		n = max(n, common(a, r.starts[i+1])+1)
+		differ = min(differ, a^r.starts[i+1])
 	}
-	return n
-}
-
-// common is the number of leading bits that two keys share.
-func common[K key](a, b K) int {
-	return bits.LeadingZeros64(uint64(a^b)) - (64 - keyBits[K]())
-}
-
-// lookup returns the value at a and the widest prefix around a with this value.
-func (r *runs[K]) lookup(a K) (value uint32, bits int) {
-	i := r.find(a)
-	return r.values[i], r.prefix(i, a)
+	return r.values[i], keyBits[K]() - bits.Len64(uint64(differ)) + 1
 }
 
 // size is the memory that r takes, in bytes.
