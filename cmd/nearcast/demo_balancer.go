@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,8 +22,10 @@ import (
 // The pace and the bounds of a demo's balancer.
 const (
 	balancerCheck   = 1 * time.Second        // between looks at a server's health
-	balancerTimeout = 500 * time.Millisecond // of one look
-	maxLoadReply    = 4096                   // octets
+	balancerTimeout = 500 * time.Millisecond // of one look, and of connecting to a server
+	serverTimeout   = 5 * time.Second        // for a server to begin its answer
+	maxOwnReply     = 4096                   // octets of an answer to the balancer itself
+	idleConns       = 64                     // to one server, kept for the next request
 )
 
 // A balancer spreads requests over the healthy servers of one region, round robin.
@@ -40,15 +44,24 @@ type balanced struct {
 }
 
 func newBalancer(urls []string, log *slog.Logger) (*balancer, error) {
-	b := &balancer{client: &http.Client{Timeout: balancerTimeout}, log: log}
+	transport := &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: balancerTimeout}).DialContext,
+		ResponseHeaderTimeout: serverTimeout,
+		MaxIdleConnsPerHost:   idleConns,
+		IdleConnTimeout:       serverTimeout,
+	}
+	b := &balancer{client: &http.Client{Transport: transport, Timeout: balancerTimeout}, log: log}
 	for _, text := range urls {
 		u, err := url.Parse(text)
 		if err != nil || u.Host == "" {
 			return nil, fmt.Errorf("--backend: %q is not a URL such as http://server-1:8080", text)
 		}
 		s := &balanced{url: u, proxy: httputil.NewSingleHostReverseProxy(u)}
-		s.proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
-			s.healthy.Store(false) // until the next look
+		s.proxy.Transport = transport
+		s.proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() == nil { // it is not the client that went away
+				s.healthy.Store(false) // until the next look
+			}
 			http.Error(w, err.Error(), http.StatusBadGateway)
 		}
 		b.servers = append(b.servers, s)
@@ -68,7 +81,7 @@ func (b *balancer) handler() http.Handler {
 		s.proxy.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if b.pick() == nil {
+		if !slices.ContainsFunc(b.servers, func(s *balanced) bool { return s.healthy.Load() }) {
 			http.Error(w, "no healthy server", http.StatusServiceUnavailable)
 			return
 		}
@@ -90,10 +103,13 @@ func (b *balancer) pick() *balanced {
 	return nil
 }
 
-// load is the sum of the servers' loads.
+// load is the sum of the healthy servers' loads.
 func (b *balancer) load(ctx context.Context) float64 {
 	sum := 0.0
 	for _, s := range b.servers {
+		if !s.healthy.Load() {
+			continue
+		}
 		var l siteLoad
 		body, err := b.do(ctx, http.MethodGet, s.url.JoinPath("load"))
 		if err == nil && json.Unmarshal(body, &l) == nil {
@@ -105,11 +121,14 @@ func (b *balancer) load(ctx context.Context) float64 {
 
 // tellAll passes "fail" or "heal" on to all servers.
 func (b *balancer) tellAll(w http.ResponseWriter, r *http.Request) {
+	var failed error
 	for _, s := range b.servers {
-		if _, err := b.do(r.Context(), http.MethodPost, s.url.JoinPath("demo", r.PathValue("verb"))); err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
+		_, err := b.do(r.Context(), http.MethodPost, s.url.JoinPath("demo", r.PathValue("verb")))
+		failed = errors.Join(failed, err)
+	}
+	if failed != nil {
+		http.Error(w, failed.Error(), http.StatusBadGateway)
+		return
 	}
 	fmt.Fprintln(w, "ok")
 }
@@ -124,7 +143,7 @@ func (b *balancer) do(ctx context.Context, method string, u *url.URL) ([]byte, e
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxLoadReply))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxOwnReply))
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", u, resp.Status)
 	}
@@ -136,18 +155,23 @@ func (b *balancer) watch(ctx context.Context, s *balanced) {
 	tick := time.NewTicker(balancerCheck)
 	defer tick.Stop()
 	for {
-		_, err := b.do(ctx, http.MethodGet, s.url.JoinPath("healthz"))
-		if ctx.Err() != nil {
-			return
-		}
-		if was := s.healthy.Swap(err == nil); was != (err == nil) {
-			b.log.Info("server", "url", s.url.String(), "healthy", err == nil, "error", err)
-		}
+		b.look(ctx, s)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// look sets whether one server is healthy now.
+func (b *balancer) look(ctx context.Context, s *balanced) {
+	_, err := b.do(ctx, http.MethodGet, s.url.JoinPath("healthz"))
+	if ctx.Err() != nil {
+		return
+	}
+	if was := s.healthy.Swap(err == nil); was != (err == nil) {
+		b.log.Info("server", "url", s.url.String(), "healthy", err == nil, "error", err)
 	}
 }
 
