@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -28,7 +30,7 @@ type Config struct {
 	// Join are nodes to join, "host:port", at most 64; may list this node and nodes that are down. Tried for ever.
 	Join []string `mapstructure:"join"`
 	// KeyFile has the gossip keys, base64 of 16, 24 or 32 bytes, one a line, the first encrypts; made by
-	// "nearcast keygen mesh". Optional on loopback only.
+	// "nearcast keygen mesh". Optional on loopback only; there the file may also be still missing.
 	KeyFile string `mapstructure:"key_file"`
 	// Label keeps meshes that share a network apart, at most 64 bytes. Optional, default "nearcast".
 	Label string `mapstructure:"label"`
@@ -67,6 +69,9 @@ func (c Config) Validate(key, dir string, report Reporter) Config {
 	c = c.withDefaults()
 	if c.KeyFile != "" && !filepath.IsAbs(c.KeyFile) {
 		c.KeyFile = filepath.Join(dir, c.KeyFile)
+	}
+	if _, err := os.Stat(c.KeyFile); errors.Is(err, fs.ErrNotExist) && onLoopback(c.Listen) {
+		c.KeyFile = "" // not made yet; Start warns
 	}
 	listens := validHostPort(c.Listen, 0)
 	if !listens {

@@ -79,7 +79,7 @@ func Start(o Options) (*Mesh, error) {
 		return nil, errors.Join(fmt.Errorf("mesh on %s: %w", o.Config.Listen, err), conf.Transport.Shutdown())
 	}
 	if len(keys) == 0 {
-		o.Log.Warn("gossip is neither encrypted nor authenticated: no key file is configured", "listen", o.Config.Listen)
+		o.Log.Warn("gossip is neither encrypted nor authenticated: there is no key file", "listen", o.Config.Listen)
 	}
 	m := &Mesh{core: c, list: list, stopped: make(chan struct{})}
 	m.addr = net.JoinHostPort(host(o.Config.Listen), strconv.Itoa(conf.BindPort))
