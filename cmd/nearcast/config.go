@@ -96,6 +96,17 @@ func (c *Config) validate(dir string, report zones.Reporter) {
 	}
 }
 
+// sites are the regions as overrides name them; what is wrong with a region is told elsewhere.
+func (c *Config) sites() []geo.Site {
+	var all []geo.Site
+	for _, r := range c.Regions {
+		if len(r.Location) == 2 {
+			all = append(all, geo.Site{Name: r.Name, Point: geo.Point{Lat: r.Location[0], Lon: r.Location[1]}})
+		}
+	}
+	return all
+}
+
 // isAddrPort tells if s is an address, or nothing for all of them, and a port.
 func isAddrPort(s string) bool {
 	host, port, err := net.SplitHostPort(s)

@@ -83,13 +83,7 @@ func loadTable(path string) (*geo.Table, error) {
 			return nil, err
 		}
 	}
-	var sites []geo.Site
-	for _, r := range c.Regions {
-		if len(r.Location) == 2 {
-			sites = append(sites, geo.Site{Name: r.Name, Point: geo.Point{Lat: r.Location[0], Lon: r.Location[1]}})
-		}
-	}
-	t := geo.Load(c.Geo, filepath.Dir(path), sites, nil, d.report)
+	t := geo.Load(c.Geo, filepath.Dir(path), c.sites(), nil, d.report)
 	return t, d.err()
 }
 

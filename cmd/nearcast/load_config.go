@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
@@ -70,7 +68,7 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	}
 	l.Config = *c
 	s.need(l, d)
-	if s.agent == "" && (l.Set != nil || len(d.problems) == 0) {
+	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
 	}
 	if err := d.err(); err != nil {
@@ -113,12 +111,7 @@ func (s source) need(l *loaded, d *document) {
 
 // loadGeo compiles the table, or takes it over if nothing that it is made from changed.
 func (l *loaded) loadGeo(dir string, prev *loaded, report zones.Reporter) {
-	var sites []geo.Site
-	if l.Set != nil {
-		for _, r := range l.Set.Regions {
-			sites = append(sites, steer.Site(r))
-		}
-	}
+	sites := l.sites()
 	files := l.Geo.Files(dir)
 	l.Files = append(l.Files, files...)
 	l.stamp = fmt.Sprintf("%v %v %s", l.Geo, sites, stampFiles(files))
@@ -219,9 +212,9 @@ func parseConfig(path string) (*document, *Config, error) {
 	}
 	if len(doc.Content) > 0 {
 		d.root = doc.Content[0]
-		d.duplicates(d.root, "")
+		d.match(d.root, reflect.TypeFor[Config](), "")
 	}
-	if len(d.problems) > 0 { // what a key holds that stands twice cannot be told
+	if d.unread {
 		return nil, nil, d.err()
 	}
 	c, err := decodeConfig(data, d)
@@ -241,7 +234,7 @@ func readBounded(path string) ([]byte, error) {
 	return data, err
 }
 
-// decodeConfig reads values into the form; unknown keys and wrong types are reported.
+// decodeConfig reads values into the form.
 func decodeConfig(data []byte, d *document) (*Config, error) {
 	v := viper.NewWithOptions(viper.KeyDelimiter("::")) // "." is part of domain names
 	v.SetConfigType("yaml")
@@ -249,46 +242,14 @@ func decodeConfig(data []byte, d *document) (*Config, error) {
 		return nil, fmt.Errorf("%s: %w", d.file, err)
 	}
 	var c Config
-	var seen mapstructure.Metadata
-	err := v.Unmarshal(&c, func(o *mapstructure.DecoderConfig) {
+	err := v.UnmarshalExact(&c, func(o *mapstructure.DecoderConfig) {
 		o.WeaklyTypedInput = false
-		o.Metadata = &seen
-		o.DecodeHook = mapstructure.ComposeDecodeHookFunc(oneOrMore, exactNumber, mapstructure.StringToTimeDurationHookFunc())
+		o.DecodeHook = mapstructure.ComposeDecodeHookFunc(oneOrMore, mapstructure.StringToTimeDurationHookFunc())
 	})
-	for _, key := range seen.Unused {
-		d.report(key, "an unknown key", "the keys of docs/CONFIG.md")
+	if err != nil && len(d.problems) == 0 { // match has told what is not of the form, with more to say
+		return nil, fmt.Errorf("%s: %w", d.file, err)
 	}
-	d.wrongTypes(err)
 	return &c, nil
-}
-
-// wrongTypes reports each value that does not have its key's type.
-func (d *document) wrongTypes(err error) {
-	if err == nil {
-		return
-	}
-	var one *mapstructure.DecodeError
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, err := range many.Unwrap() {
-			d.wrongTypes(err)
-		}
-		return
-	}
-	if errors.As(err, &one) {
-		if many, ok := one.Unwrap().(interface{ Unwrap() []error }); ok {
-			for _, err := range many.Unwrap() {
-				d.wrongTypes(err)
-			}
-			return
-		}
-		d.report(one.Name(), strings.TrimPrefix(one.Unwrap().Error(), "error decoding: "), "a value of the type that docs/CONFIG.md states")
-		return
-	}
-	if inner := errors.Unwrap(err); inner != nil {
-		d.wrongTypes(inner)
-		return
-	}
-	d.report("", err.Error(), "the form of docs/CONFIG.md")
 }
 
 // oneOrMore lets a list of text be a single text; an empty one is an empty list.
@@ -298,17 +259,6 @@ func oneOrMore(from, to reflect.Type, v any) (any, error) {
 			return []string{}, nil
 		}
 		return []string{v.(string)}, nil
-	}
-	return v, nil
-}
-
-// exactNumber refuses what would be cut: fractions for whole numbers, and numbers for durations.
-func exactNumber(from, to reflect.Type, v any) (any, error) {
-	if to == reflect.TypeFor[time.Duration]() && from.Kind() != reflect.String && from != to {
-		return nil, fmt.Errorf("%v is no duration such as 1s", v)
-	}
-	if f, ok := v.(float64); ok && to.Kind() == reflect.Int && f != math.Trunc(f) {
-		return nil, fmt.Errorf("%v is not a whole number", v)
 	}
 	return v, nil
 }

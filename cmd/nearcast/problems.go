@@ -15,6 +15,7 @@ type problem struct {
 	key      string // path, such as "zones[0].services[1].ttl"; "" for the file as a whole
 	value    any
 	accepted string
+	form     bool // the value is not of the key's type
 }
 
 func (p problem) String() string {
@@ -56,11 +57,17 @@ type document struct {
 	file     string
 	root     *yaml.Node // nil for an empty file
 	problems problems
+	unread   bool // the form is so wrong that nothing else can be told
 }
 
-// report takes a problem at a key path.
+// report takes a problem at a key path. Of a value that is not of the form, nothing else is worth telling.
 func (d *document) report(key string, value any, accepted string) {
-	d.problems = append(d.problems, problem{d.file, d.line(key), key, value, accepted})
+	for _, p := range d.problems {
+		if p.key == key && p.form {
+			return
+		}
+	}
+	d.problems = append(d.problems, problem{d.file, d.line(key), key, value, accepted, false})
 }
 
 // err is all problems, nil if there are none.
@@ -116,25 +123,3 @@ func splitKey(key string) []string {
 }
 
 func keyOf(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
-
-// duplicates reports keys that stand twice in one mapping.
-func (d *document) duplicates(n *yaml.Node, path string) {
-	switch n.Kind {
-	case yaml.SequenceNode:
-		for i, c := range n.Content {
-			d.duplicates(c, keyOf(path, i))
-		}
-	case yaml.MappingNode:
-		seen := map[string]int{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key := n.Content[i]
-			at := strings.TrimPrefix(path+"."+key.Value, ".")
-			name := strings.ToLower(key.Value)
-			if first, ok := seen[name]; ok {
-				d.problems = append(d.problems, problem{d.file, key.Line, at, "a second time", fmt.Sprintf("each key once; it stands in line %d", first)})
-			}
-			seen[name] = key.Line
-			d.duplicates(n.Content[i+1], at)
-		}
-	}
-}
