@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes an image of this host's Go, its module cache and CA certificates, for builds where no registry can be reached, and
-# prints its name: docker build --build-arg GO_IMAGE="$(e2e/goimage.sh)" .
+# prints its name, which may be given: docker build --build-arg GO_IMAGE="$(e2e/goimage.sh)" .
 # What is built from it bears its label, so that it can be found and removed.
 set -eu
 cd "$(dirname "$0")/.."
