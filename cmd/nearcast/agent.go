@@ -84,7 +84,7 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	w, err := watchFiles(a.loaded.Files, a.log)
+	w, err := watchFiles(a.loaded.Files, a.loaded.seen, a.log)
 	if err != nil {
 		return err
 	}

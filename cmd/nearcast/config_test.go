@@ -201,7 +201,8 @@ func TestWatch(t *testing.T) {
 	if err := os.Symlink("v1", file("link")); err != nil {
 		t.Fatal(err)
 	}
-	w, err := watchFiles([]string{file("a"), file("link")}, slog.New(slog.DiscardHandler))
+	files := []string{file("a"), file("link")}
+	w, err := watchFiles(files, stampFiles(files), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

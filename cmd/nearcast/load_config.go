@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
@@ -37,6 +39,7 @@ type loaded struct {
 	Config
 	Set    *zones.Set
 	Files  []string           // that it was read from
+	seen   string             // stamp of Files; "" if one of them changed while it was read
 	table  *geo.Table         // nil for an agent
 	stamp  string             // of what the table was made from
 	checks []healthmesh.Check // by position in Set.Services
@@ -45,6 +48,7 @@ type loaded struct {
 // load reads and checks the file and all that it names; every problem is in the error. prev is what is in
 // use, nil at start: what did not change is taken over from it.
 func (s source) load(prev *loaded) (*loaded, error) {
+	began := time.Now()
 	d, c, err := parseConfig(s.path)
 	if err != nil {
 		return nil, err
@@ -71,10 +75,23 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
 	}
+	if !changedSince(l.Files, began) {
+		l.seen = stampFiles(l.Files)
+	}
 	if err := d.err(); err != nil {
 		return nil, err
 	}
 	return l, nil
+}
+
+// clockGrain is how far a file's time may lie behind the clock.
+const clockGrain = 20 * time.Millisecond
+
+func changedSince(files []string, t time.Time) bool {
+	return slices.ContainsFunc(files, func(f string) bool {
+		info, err := os.Stat(f)
+		return err != nil || info.ModTime().After(t.Add(-clockGrain))
+	})
 }
 
 // zones validates the checks, and gives the zones as their room wants them.

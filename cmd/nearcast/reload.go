@@ -14,7 +14,7 @@ func (d *director) reloadLoop(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	w, err := watchFiles(d.loaded.Files, d.log)
+	w, err := watchFiles(d.loaded.Files, d.loaded.seen, d.log)
 	if err != nil {
 		return err
 	}

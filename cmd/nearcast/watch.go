@@ -24,8 +24,8 @@ type watcher struct {
 	log     *slog.Logger
 }
 
-// watchFiles watches until Close.
-func watchFiles(files []string, log *slog.Logger) (*watcher, error) {
+// watchFiles watches until Close for what differs from seen, the stamp of the files as they were read.
+func watchFiles(files []string, seen string, log *slog.Logger) (*watcher, error) {
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("files cannot be watched: %w", err)
@@ -35,7 +35,7 @@ func watchFiles(files []string, log *slog.Logger) (*watcher, error) {
 		notify: n, changed: make(chan struct{}, 1), watch: make(chan []string, 1), stop: stop, done: make(chan struct{}), log: log,
 	}
 	w.folders(files)
-	go w.run(ctx, files)
+	go w.run(ctx, files, seen)
 	return w, nil
 }
 
@@ -57,11 +57,11 @@ func (w *watcher) Watch(files []string) {
 	w.watch <- files
 }
 
-func (w *watcher) run(ctx context.Context, files []string) {
+// run compares with the stamp from before the files were read last: what is written while they are read is seen, too.
+func (w *watcher) run(ctx context.Context, files []string, stamp string) {
 	defer close(w.done)
 	defer w.notify.Close()
-	stamp := stampFiles(files)
-	var look <-chan time.Time // nil unless something happened
+	look := time.After(settle) // nil unless something may have happened
 	for {
 		select {
 		case <-ctx.Done():
