@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/nearcast/nearcast/geo"
@@ -70,7 +71,8 @@ func regionStatus(name string, capacity float64, v *healthmesh.View, now time.Ti
 	if r == nil {
 		return out
 	}
-	out.Cause, out.Held, out.Live, out.Source, out.Order = r.Cause, r.Held, r.Capacity, r.Source, r.Order
+	out.Cause, out.Source = cmp.Or(r.Cause, out.Cause), cmp.Or(r.Source, out.Source) // a region may have an order alone
+	out.Held, out.Live, out.Order = r.Held, r.Capacity, r.Order
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
 		out.Load = &r.Load
