@@ -194,3 +194,49 @@ func TestARestartedDirectorNeverAnswersWithADownRegion(t *testing.T) {
 		}
 	}
 }
+
+// Directors and agents are killed one after the other while clients ask: only who is dead does not answer, no answer is
+// empty or wrong, and each client has its own region but for the time that this one's agent is dead.
+func TestKilledInTurn(t *testing.T) {
+	c := newCluster(t, nearcast)
+	c.startAll()
+	type span struct{ from, to time.Time }
+	var directorDead [directors]span
+	agentDead := make([]span, len(regions))
+	tr := c.startTraffic()
+	for d := range directors {
+		directorDead[d].from = time.Now()
+		c.stop(fmt.Sprintf("director-%d", d), syscall.SIGKILL)
+		c.startDirector(d)
+		c.until("the director answers again", func() bool { a := c.ask(d, 0); return a.err == nil })
+		directorDead[d].to = time.Now()
+		c.waitHeard(d, len(regions))
+	}
+	for r := range regions {
+		agentDead[r].from = time.Now()
+		c.stop("agent-"+regions[r].name, syscall.SIGKILL)
+		c.until("the region left the answers", func() bool { a := c.ask(0, r); return a.err == nil && a.region != r })
+		c.startAgent(r)
+		for d := range directors {
+			c.waitAnswer(d, r, r)
+		}
+		agentDead[r].to = time.Now()
+	}
+	answers := tr.stop()
+	if len(answers) < rate*5 {
+		t.Fatalf("%d answers say little", len(answers))
+	}
+	during := func(s span, at time.Time, lead time.Duration) bool {
+		return at.After(s.from.Add(-lead)) && at.Before(s.to)
+	}
+	for _, a := range answers {
+		switch {
+		case a.err != nil && !during(directorDead[a.director], a.at, queryTimeout):
+			t.Errorf("director %d, which lives, gives no answer: %v", a.director, a.err)
+		case a.bad() != "":
+			t.Errorf("director %d answers the client of %s: %s", a.director, regions[a.client].name, a.bad())
+		case a.err == nil && a.region != a.client && !during(agentDead[a.client], a.at, 0):
+			t.Errorf("director %d answers the client of %s, which is up, with %s", a.director, regions[a.client].name, regions[a.region].name)
+		}
+	}
+}
