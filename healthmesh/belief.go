@@ -41,7 +41,8 @@ type belief struct {
 // region's beat and shorter than a lease less a beat.
 //
 // Silence counts from the last report, but not from before the node was last cut off: what one could not have heard
-// is no evidence. So the regions of a partition that heals come back one after the other, and none falls meanwhile.
+// is no evidence. So the regions of a partition that heals come back one after the other, and none falls meanwhile. A node
+// that is isolated stays so until most are heard.
 //
 // The endpoints of a region that is up are those that fresh reports name. Agents vote:
 //
@@ -139,6 +140,7 @@ func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now ti
 	case next.State == Down:
 	case now.Sub(silentFrom) < lease:
 		next.Held = true
+		return &next, base.isolated && !mostHeard
 	case mostHeard:
 		next.fall(causeSilent+lease.String(), now)
 	default:
