@@ -242,3 +242,160 @@ func Test_an_agent_that_leaves_takes_its_region_down_at_once(t *testing.T) {
 	}
 	t.Logf("down %v after the start of leaving, with a lease of %v", time.Since(left).Round(time.Millisecond), testLease)
 }
+
+// A director that is cut off from all holds its last view and says so; when the cut heals, it sees what the others see.
+func Test_a_director_that_is_cut_off_holds_its_view(t *testing.T) {
+	net := newNetwork()
+	directors, agents := cluster(t, net)
+	cut := directors[1]
+	net.set(true, cut)
+	cut.sees("a up held, b up held, c up held")
+	cut.eventually("that it is isolated", func(v *View) bool { return v.Isolated })
+	agents["a"].kill()
+	directors[0].sees("a down silent for 500ms, b up, c up")
+	if got := describe(cut.View()); got != "a up held, b up held, c up held" {
+		t.Errorf("the one that is cut off sees %s", got)
+	}
+	net.set(false, cut)
+	cut.sees("a down silent for 500ms, b up, c up")
+	cut.eventually("that it is not isolated", func(v *View) bool { return !v.Isolated })
+}
+
+// A region that is cut off with its agent falls, and comes back when the cut heals, however long it was.
+func Test_a_region_that_is_cut_off_comes_back(t *testing.T) {
+	net := newNetwork()
+	directors, agents := cluster(t, net)
+	net.set(true, agents["a"])
+	for _, d := range directors {
+		d.sees("a down silent for 500ms, b up, c up")
+		d.eventually("that the agent is no member any more", func(v *View) bool { return len(v.Members) == 4 })
+	}
+	net.set(false, agents["a"])
+	for _, d := range directors {
+		d.sees("a up, b up, c up")
+	}
+}
+
+// A director that starts again believes at once what it believed when it ended, and then what the others do.
+func Test_a_director_begins_with_its_last_view(t *testing.T) {
+	directors, agents := cluster(t, nil)
+	agents["a"].leave()
+	directors[1].sees("a down left, b up, c up")
+	directors[1].leave()
+	again := directors[1].again(nil)
+	if got := describe(again.View()); got != "a down left held, b up held, c up held" && got != "a down left, b up, c up" {
+		t.Errorf("at its start it sees %s", got)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	again.Settled(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("it does not settle")
+	}
+	again.sees("a down left, b up, c up")
+}
+
+// A director alone settles as soon as no seed answers, and knows of nothing.
+func Test_a_director_alone_settles(t *testing.T) {
+	o := director("alone")
+	o.Config.Join = []string{"127.0.0.1:9"}
+	d := begin(t, o, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if d.Settled(ctx); ctx.Err() != nil {
+		t.Fatal("it does not settle")
+	}
+	if got := describe(d.View()); got != "" {
+		t.Errorf("it sees %s", got)
+	}
+}
+
+// An order holds at all directors, over restarts, until it is taken back at another one.
+func Test_orders_hold_everywhere(t *testing.T) {
+	directors, _ := cluster(t, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := directors[0].Give(ctx, Order{Region: "b", Kind: Drain, Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := describe(directors[0].View()); got != "a up, b up drain, c up" {
+		t.Errorf("when Give returns its director sees %s", got)
+	}
+	directors[1].sees("a up, b up drain, c up")
+	directors[1].kill()
+	again := directors[1].again(nil)
+	if o := again.View().Regions["b"].Order; o == nil || o.Kind != Drain || o.By != "d1" || o.Reason != "test" {
+		t.Errorf("at its start it has the order %+v", o)
+	}
+	if err := again.Give(ctx, Order{Region: "b", Kind: None}); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*node{directors[0], again} {
+		d.sees("a up, b up, c up")
+	}
+	if err := again.Give(ctx, Order{Region: "b", Kind: Drain, Until: time.Now().Add(testLease)}); err != nil {
+		t.Fatal(err)
+	}
+	directors[0].sees("a up, b up drain, c up")
+	for _, d := range []*node{directors[0], again} {
+		d.sees("a up, b up, c up")
+	}
+}
+
+// A node without the key has no part in the mesh.
+func Test_only_who_has_the_key_is_heard(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(GenerateKey()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := director("d1")
+	with.Config.KeyFile = key
+	d := begin(t, with, nil)
+	friend := agentIn("a", d)
+	friend.Config.KeyFile = key
+	begin(t, friend, nil).Publish(up(endpointA))
+	stranger := agentIn("b", d)
+	begin(t, stranger, nil).Publish(up(endpointA))
+	d.sees("a up")
+	time.Sleep(4 * testBeat) // for what must not come
+	if got := describe(d.View()); got != "a up" {
+		t.Errorf("%s", got)
+	}
+}
+
+// A folder with a memory that makes no sense is used all the same, and what was there is kept.
+func Test_a_bad_memory_is_moved_aside(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, diskFile), []byte("{nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := director("d1")
+	o.Dir = dir
+	begin(t, o, nil)
+	if b, err := os.ReadFile(filepath.Join(dir, diskFile+".bad")); err != nil || string(b) != "{nonsense" {
+		t.Errorf("%q, %v", b, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, diskFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+func Test_what_Start_refuses(t *testing.T) {
+	for want, o := range map[string]Options{
+		"node name":              {Name: "two words", Role: roleDirector, Dir: t.TempDir(), Config: Config{Listen: "127.0.0.1:0"}},
+		"agent's region":         {Name: "x", Role: roleAgent, Dir: t.TempDir(), Config: Config{Listen: "127.0.0.1:0"}},
+		"role":                   {Name: "x", Role: "king", Dir: t.TempDir(), Config: Config{Listen: "127.0.0.1:0"}},
+		"without a state folder": {Name: "x", Role: roleDirector, Config: Config{Listen: "127.0.0.1:0"}},
+		"key file":               {Name: "x", Role: roleDirector, Dir: t.TempDir(), Config: Config{Listen: "127.0.0.1:0", KeyFile: "/gone"}},
+		"192.0.2.1":              {Name: "x", Role: roleDirector, Dir: t.TempDir(), Config: Config{Listen: "192.0.2.1:0"}},
+	} {
+		o.Log = slog.New(slog.DiscardHandler)
+		if m, err := Start(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s", o, err, want)
+			if m != nil {
+				m.Close(context.Background())
+			}
+		}
+	}
+}

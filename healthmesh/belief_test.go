@@ -1,0 +1,232 @@
+package healthmesh
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A scene is what one node has heard, in seconds before now, for the rules of belief: "a 1, b 7 left, c -" is region a
+// heard 1 s ago, b heard 7 s ago and leaving, c never heard. The lease is 5 s, and the node began 100 s ago.
+func scene(t *testing.T, text string, now time.Time) *table {
+	t.Helper()
+	tab := newTable()
+	for i, f := range fields(text) {
+		if f[1] == "-" {
+			continue
+		}
+		seconds, err := time.ParseDuration(f[1] + "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := report{
+			Agent: fmt.Sprintf("%s-%d", f[0], i), Region: f[0], numbering: numbering{1, uint64(i + 1)}, Parts: 1,
+			Capacity: 100, Leaving: slices.Contains(f, "left"), Endpoints: []reported{{ID: 7, State: Up}},
+		}
+		if slices.Contains(f, "down") {
+			r.Endpoints[0].State = Down
+		}
+		if v := tab.apply(&part{report: r, at: now.Add(-seconds)}, now); v != applied {
+			t.Fatalf("%v: %v", f, v)
+		}
+	}
+	return tab
+}
+
+func fields(text string) (all [][]string) {
+	for part := range strings.SplitSeq(text, ",") {
+		if f := strings.Fields(part); len(f) > 0 {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// believed is what was believed before: "a up, b down, c up held".
+func believed(text string, now time.Time) belief {
+	b := belief{regions: map[string]*Region{}, start: now.Add(-100 * time.Second)}
+	for _, f := range fields(text) {
+		state := map[string]State{"up": Up, "down": Down, "unknown": Unknown}[f[1]]
+		b.regions[f[0]] = &Region{State: state, Cause: "before", Held: slices.Contains(f, "held"), Heard: now.Add(-6 * time.Second)}
+	}
+	return b
+}
+
+// say puts a belief into words: "a up heard, b down left, c up held before".
+func say(b belief) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(b.regions)) {
+		r := b.regions[name]
+		s := name + " " + r.State.String()
+		if r.Held {
+			s += " held"
+		}
+		all = append(all, s+" "+r.Cause)
+	}
+	if b.isolated {
+		all = append(all, "isolated")
+	}
+	return strings.Join(all, ", ")
+}
+
+// Each row of the table of believe, and what lies at its edges.
+func TestBelieve(t *testing.T) {
+	const held = "up held " + causeHeld
+	for _, c := range []struct{ name, heard, before, want string }{
+		{"fresh", "a 1", "", "a up heard"},
+		{"fresh, whatever was", "a 1", "a down", "a up heard"},
+		{"one of two agents is fresh", "a 1, a 9", "a up", "a up heard"},
+		{"one of two agents left", "a 1, a 0.5 left", "a up", "a up heard"},
+		{"all left, the last of them last", "a 3 left, a 1 left", "a up", "a down left"},
+		{"left, nobody else is heard", "a 1 left, b 9, c 9", "a up, b up, c up", "a down left, b " + held + ", c " + held + ", isolated"},
+		{"silent and down: stays down", "a 9, b 1, c 1", "a down, b up, c up", "a down before, b up heard, c up heard"},
+		{"silent, not for long", "a 4.9, b 1, c 1", "a up, b up, c up", "a up heard, b up heard, c up heard"},
+		{"silent for the lease, most are heard", "a 5, b 1, c 1", "a up, b up, c up", "a down silent for 5s, b up heard, c up heard"},
+		{"silent since long, most are heard", "a 60, b 1, c 1", "a up, b up, c up", "a down silent for 5s, b up heard, c up heard"},
+		{"silent and unknown, most are heard", "a 60, b 1", "a unknown, b up", "a down silent for 5s, b up heard"},
+		{"one of two, the other is heard", "a 6, b 1", "a up, b up", "a down silent for 5s, b up heard"},
+		{"one of two, the other lately", "a 6, b 3", "a up, b up", "a " + held + ", b up heard, isolated"},
+		{"the only region", "a 6", "a up", "a " + held + ", isolated"},
+		{"half of the others are heard", "a 6, b 6, c 1", "a up, b up, c up", "a " + held + ", b " + held + ", c up heard, isolated"},
+		{"two of five fall together", "a 6, b 6, c 1, d 1, e 1", "a up, b up, c up, d up, e up",
+			"a down silent for 5s, b down silent for 5s, c up heard, d up heard, e up heard"},
+		{"three of five fall together", "a 6, b 6, c 6, d 1, e 1", "a up, b up, c up, d up, e up",
+			"a " + held + ", b " + held + ", c " + held + ", d up heard, e up heard, isolated"},
+		{"a region that is down says nothing of isolation", "a 6, b 9, c 1", "a up, b down, c up", "a down silent for 5s, b down before, c up heard"},
+		{"all silent", "a 6, b 7, c 8", "a up, b up, c up", "a " + held + ", b " + held + ", c " + held + ", isolated"},
+		{"from disk only, others are heard", "b 1, c 1", "a up held, b up, c up", "a down silent for 5s, b up heard, c up heard"},
+		{"never heard of", "", "", ""},
+	} {
+		now := time.Now()
+		if got := say(believe(scene(t, c.heard, now), believed(c.before, now), 5*time.Second, now)); got != c.want {
+			t.Errorf("%s: %s, before %s:\n got %s\nwant %s", c.name, c.heard, c.before, got, c.want)
+		}
+	}
+}
+
+// A node that was cut off stays isolated for as long as it hears nobody, and when it hears others again it takes none of them
+// for dead that it could not have heard.
+func TestIsolationEnds(t *testing.T) {
+	begin := time.Now()
+	tab := scene(t, "a 0, b 0, c 0", begin)
+	b := believed("a up, b up, c up", begin)
+	b = believe(tab, b, 5*time.Second, begin)
+	for at := time.Duration(0); at < 60*time.Second; at += 250 * time.Millisecond {
+		b = believe(tab, b, 5*time.Second, begin.Add(at))
+		if isolated := at >= 5*time.Second; b.isolated != isolated {
+			t.Fatalf("after %v: isolated %v: %s", at, b.isolated, say(b))
+		}
+		for name, r := range b.regions {
+			if r.State != Up {
+				t.Fatalf("after %v %s is %v", at, name, r.State)
+			}
+		}
+	}
+	hear := func(region string, n uint64, at time.Time) {
+		p := &part{report: report{Agent: map[string]string{"a": "a-0", "b": "b-1", "c": "c-2"}[region], Region: region, numbering: numbering{2, n}, Parts: 1}, at: at}
+		if v := tab.apply(p, at); v != applied {
+			t.Fatalf("%s: %v", region, v)
+		}
+	}
+	healed := begin.Add(60 * time.Second)
+	for at := time.Duration(0); at < 4*time.Second; at += 250 * time.Millisecond {
+		now := healed.Add(at)
+		if at%time.Second == 0 {
+			hear("a", uint64(at)+1, now)
+			hear("b", uint64(at)+1, now)
+		}
+		if b = believe(tab, b, 5*time.Second, now); b.isolated || b.regions["c"].State != Up || !b.regions["c"].Held {
+			t.Fatalf("%v after the cut healed, c not yet heard: %s", at, say(b))
+		}
+	}
+	for at := 4 * time.Second; at < 6*time.Second; at += 250 * time.Millisecond {
+		hear("a", uint64(at)+1, healed.Add(at))
+		hear("b", uint64(at)+1, healed.Add(at))
+		b = believe(tab, b, 5*time.Second, healed.Add(at))
+	}
+	if got := say(b); got != "a up heard, b up heard, c down silent for 5s" {
+		t.Errorf("6 s after the cut healed: %s", got)
+	}
+}
+
+// Agents of one region vote on its endpoints.
+func TestVotes(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		votes  []State
+		before State
+		want   State
+	}{
+		{"one says up", []State{Up}, Down, Up},
+		{"one says down", []State{Down}, Up, Down},
+		{"most say up", []State{Up, Up, Down}, Down, Up},
+		{"most say down", []State{Up, Down, Down}, Up, Down},
+		{"as many", []State{Up, Down}, Up, Down},
+		{"one has not checked yet", []State{Unknown, Up}, Down, Up},
+		{"none has checked yet", []State{Unknown}, Up, Up},
+		{"none has, nor ever did", []State{Unknown}, Unknown, Unknown},
+	} {
+		var parts []*part
+		for _, s := range c.votes {
+			parts = append(parts, &part{report: report{Endpoints: []reported{{ID: 7, State: s}}}})
+		}
+		if got := vote(parts, map[EndpointID]Endpoint{7: {State: c.before}})[7].State; got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// Reports are applied by their numbers alone, whatever order they come in.
+func TestTableTakesTheNewest(t *testing.T) {
+	now := time.Now()
+	tab := newTable()
+	apply := func(inc, seq uint64, region string, ago time.Duration) verdict {
+		return tab.apply(&part{report: report{Agent: "x", Region: region, numbering: numbering{inc, seq}, Parts: 1}, at: now.Add(-ago)}, now)
+	}
+	for i, c := range []struct {
+		inc, seq uint64
+		region   string
+		ago      time.Duration
+		want     verdict
+	}{
+		{5, 10, "a", 0, applied},
+		{5, 10, "a", 0, known},
+		{5, 9, "a", 0, known},
+		{4, 99, "a", 0, known},
+		{5, 11, "a", time.Minute, applied},
+		{6, 1, "b", 0, applied},
+		{5, 12, "a", 0, known},
+		{7, 1, "a", 2 * forgetAfter, known},
+	} {
+		if got := apply(c.inc, c.seq, c.region, c.ago); got != c.want {
+			t.Errorf("%d: (%d, %d): %v, want %v", i, c.inc, c.seq, got, c.want)
+		}
+	}
+	if a := tab.agents["x"]; len(tab.agents) != 1 || a.region != "b" || a.newest != (numbering{6, 1}) || tab.parts != 1 {
+		t.Errorf("%+v, %d parts", tab.agents, tab.parts)
+	}
+}
+
+func TestTableIsBounded(t *testing.T) {
+	now := time.Now()
+	tab := newTable()
+	refusals := 0
+	for i := range maxReports/maxParts + 10 {
+		for p := range uint8(maxParts) {
+			r := report{Agent: fmt.Sprint("agent-", i), Region: "a", numbering: numbering{1, 1}, Part: p, Parts: maxParts}
+			if tab.apply(&part{report: r, at: now}, now) == refused {
+				refusals++
+			}
+		}
+	}
+	if tab.parts > maxReports || len(tab.all()) > maxReports || refusals == 0 {
+		t.Errorf("%d parts, %d listed, %d refused", tab.parts, len(tab.all()), refusals)
+	}
+	tab.forget(now.Add(2 * forgetAfter))
+	if tab.parts != 0 || len(tab.agents) != 0 {
+		t.Errorf("%d parts of %d agents are never forgotten", tab.parts, len(tab.agents))
+	}
+}

@@ -1,0 +1,241 @@
+package healthmesh
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// site is a web server for probes.
+func site(t *testing.T) *httptest.Server {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/ok":
+			fmt.Fprint(w, "all is well at "+r.Host)
+		case "/moved":
+			http.Redirect(w, r, "/ok", http.StatusFound)
+		case "/slow":
+			select {
+			case <-r.Context().Done():
+			case <-time.After(patience):
+			}
+		case "/far":
+			fmt.Fprint(w, strings.Repeat(".", maxBody)+"well")
+		default:
+			http.Error(w, "no", http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func port(t *testing.T, addr net.Addr) int {
+	t.Helper()
+	switch a := addr.(type) {
+	case *net.TCPAddr:
+		return a.Port
+	case *net.UDPAddr:
+		return a.Port
+	}
+	t.Fatalf("%v", addr)
+	return 0
+}
+
+func TestHTTPProbes(t *testing.T) {
+	s := site(t)
+	s.Start()
+	for _, c := range []struct {
+		check Check
+		ok    bool
+		why   string
+	}{
+		{Check{Path: "/ok"}, true, "status 200"},
+		{Check{Path: "/ok", Body: "well at www.geo.example.com"}, true, "status 200"},
+		{Check{Path: "/ok", Host: "other.example", Body: "well at other.example"}, true, "status 200"},
+		{Check{Path: "/ok", Body: "ill"}, false, "body does not match"},
+		{Check{Path: "/far", Body: "well"}, false, "body does not match"},
+		{Check{Path: "/bad"}, false, "status 503"},
+		{Check{Path: "/bad", Status: []int{503}}, true, "status 503"},
+		{Check{Path: "/moved"}, true, "status 302"},
+		{Check{Path: "/moved", Status: []int{200}}, false, "status 302"},
+		{Check{Path: "/slow", Timeout: 50 * time.Millisecond}, false, "timeout"},
+		{Check{Path: "/ok", Type: checkHTTPS}, false, "tls: handshake failed"},
+	} {
+		c.check.Port = port(t, s.Listener.Addr())
+		if c.check.Type == "" {
+			c.check.Type = checkHTTP
+		}
+		if c.check.Timeout == 0 {
+			c.check.Timeout = patience
+		}
+		ok, why := probeOnce(t, c.check)
+		if ok != c.ok || why != c.why {
+			t.Errorf("%+v: %v %q, want %v %q", c.check, ok, why, c.ok, c.why)
+		}
+	}
+}
+
+// probeOnce checks 127.0.0.1 as an agent does.
+func probeOnce(t *testing.T, c Check) (bool, string) {
+	t.Helper()
+	c = c.Validate("check", func(key string, value any, accepted string) { t.Fatalf("%s: %v: %s", key, value, accepted) })
+	ok, why := newProbe(Target{Service: "www.geo.example.com.", Endpoint: "127.0.0.1", Check: c}).run(context.Background())
+	return ok, why.String()
+}
+
+func TestHTTPSProbes(t *testing.T) {
+	s := site(t)
+	s.StartTLS()
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	check := Check{Type: checkHTTPS, Port: port(t, s.Listener.Addr()), Path: "/ok", Host: "example.com", Timeout: patience}
+	if ok, why := probeOnce(t, check); ok || why != "tls: certificate's issuer is not trusted" {
+		t.Errorf("a certificate of its own: %v %s", ok, why)
+	}
+	check = check.withDefaults() // httptest's certificate is for example.com
+	p := newProbe(Target{Service: "www.geo.example.com.", Endpoint: "127.0.0.1", Check: check})
+	transport := p.web.Transport.(*http.Transport)
+	transport.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	if ok, why := p.run(context.Background()); !ok {
+		t.Errorf("a trusted certificate: %v", why)
+	}
+	transport.TLSClientConfig.ServerName = "other.example"
+	if ok, why := p.run(context.Background()); ok || why.String() != "tls: certificate is for another name" {
+		t.Errorf("another name: %v %v", ok, why)
+	}
+}
+
+func TestTCPProbes(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := Check{Type: checkTCP, Port: port(t, ln.Addr()), Timeout: patience}
+	if ok, why := probeOnce(t, check); !ok || why != "connected" {
+		t.Errorf("%v %s", ok, why)
+	}
+	ln.Close()
+	if ok, why := probeOnce(t, check); ok || why != "connection refused" {
+		t.Errorf("nobody listens: %v %s", ok, why)
+	}
+}
+
+func TestDNSProbes(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	s := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		if q.Question[0].Name != "geo.example.com." || q.Question[0].Qtype != dns.TypeSOA {
+			m.Rcode = dns.RcodeRefused
+		}
+		if err := w.WriteMsg(m); err != nil {
+			t.Error(err)
+		}
+	})}
+	done := make(chan error, 1)
+	go func() { done <- s.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() {
+		if err := s.Shutdown(); err != nil {
+			t.Error(err)
+		}
+		<-done
+	})
+	check := Check{Type: checkDNS, Port: port(t, conn.LocalAddr()), Host: "geo.example.com", Timeout: patience}
+	if ok, why := probeOnce(t, check); !ok || why != "dns: NOERROR" {
+		t.Errorf("%v %s", ok, why)
+	}
+	check.Host = "" // the service's
+	if ok, why := probeOnce(t, check); ok || why != "dns: REFUSED" {
+		t.Errorf("%v %s", ok, why)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	answers := map[string]string{
+		"/json": `{"a": {"b": [1, 2.5]}, "neg": -4, "text": "x"}`,
+		"/prom": "# TYPE busy gauge\nbusy{w=\"1\"} 3\nbusy{w=\"2\"} 4.5\n# TYPE took histogram\ntook_bucket{le=\"+Inf\"} 1\ntook_sum 1\ntook_count 1\n# TYPE nan gauge\nnan NaN\n",
+		"/none": "hello",
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answers[r.URL.Path] == "" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, answers[r.URL.Path])
+	}))
+	defer s.Close()
+	defer s.Client().CloseIdleConnections()
+	for _, c := range []struct {
+		from LoadConfig
+		want float64
+		err  string
+	}{
+		{LoadConfig{URL: "/json", JSON: "a.b.1"}, 2.5, ""},
+		{LoadConfig{URL: "/json", JSON: "neg"}, 0, ""},
+		{LoadConfig{URL: "/json", JSON: "text"}, 0, `no number at "text"`},
+		{LoadConfig{URL: "/json", JSON: "a.b.7"}, 0, "no element"},
+		{LoadConfig{URL: "/json", JSON: "a.b.1.c"}, 0, "nothing at"},
+		{LoadConfig{URL: "/none", JSON: "a"}, 0, "not JSON"},
+		{LoadConfig{URL: "/gone", JSON: "a"}, 0, "status 404"},
+		{LoadConfig{URL: "/prom", Metric: "busy"}, 7.5, ""},
+		{LoadConfig{URL: "/prom", Metric: "idle"}, 0, `no metric "idle"`},
+		{LoadConfig{URL: "/prom", Metric: "took"}, 0, "histogram"},
+		{LoadConfig{URL: "/prom", Metric: "nan"}, 0, "NaN"},
+		{LoadConfig{URL: "/none", Metric: "busy"}, 0, "not a Prometheus exposition"},
+	} {
+		c.from.URL = s.URL + c.from.URL
+		got, err := readLoad(context.Background(), s.Client(), c.from)
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%+v: %v, %v; want %v, %s", c.from, got, err, c.want, c.err)
+		}
+	}
+}
+
+// What is wrong with a part of the configuration is reported with its key; what is left out has its default.
+func TestValidate(t *testing.T) {
+	var got []string
+	report := func(key string, value any, accepted string) { got = append(got, fmt.Sprintf("%s=%v", key, value)) }
+	for _, c := range []struct {
+		name     string
+		validate func()
+		want     string
+	}{
+		{"no check", func() { Check{}.Validate("c", report) }, ""},
+		{"a good check", func() { Check{Type: "http"}.Validate("c", report) }, ""},
+		{"no type", func() { Check{Port: 80}.Validate("c", report) }, "c.type="},
+		{"tcp without port", func() { Check{Type: "tcp"}.Validate("c", report) }, "c.port=0"},
+		{"path for tcp", func() { Check{Type: "tcp", Port: 80, Path: "/", Body: "x", Status: []int{200}}.Validate("c", report) }, "c.path=/ c.status=[200] c.body=x"},
+		{"bounds", func() {
+			Check{Type: "http", Port: 70000, Path: "x", Host: "a b", Status: []int{99}, Interval: time.Millisecond, Timeout: time.Hour, Fall: 11, Rise: -1}.Validate("c", report)
+		}, "c.port=70000 c.path=x c.status[0]=99 c.host=a b c.interval=1ms c.timeout=1h0m0s c.fall=11 c.rise=-1"},
+		{"no load", func() { LoadConfig{}.Validate("l", report) }, ""},
+		{"a good load", func() { LoadConfig{URL: "http://127.0.0.1/", JSON: "a"}.Validate("l", report) }, ""},
+		{"load without a number", func() { LoadConfig{URL: "http://127.0.0.1/"}.Validate("l", report) }, "l.json="},
+		{"load from nowhere, in two ways", func() { LoadConfig{URL: "ftp://x", JSON: "a", Metric: "b"}.Validate("l", report) }, "l.url=ftp://x l.metric=b"},
+		{"a good mesh", func() { Config{Listen: "127.0.0.1:7946"}.Validate("m", "", report) }, ""},
+		{"a key still to be made, on loopback", func() { Config{Listen: "127.0.0.1:7946", KeyFile: "gone"}.Validate("m", t.TempDir(), report) }, ""},
+		{"a key still to be made, elsewhere", func() { Config{Listen: "192.0.2.1:7946", KeyFile: "/gone"}.Validate("m", "", report) }, "m.key_file=/gone"},
+		{"no key elsewhere", func() { Config{Listen: "192.0.2.1:7946"}.Validate("m", "", report) }, "m.key_file="},
+		{"mesh", func() {
+			Config{Listen: "x", Advertise: "y", Join: []string{"a:1", "b", ":1"}, Label: strings.Repeat("l", 65), Beat: time.Millisecond, Lease: 2 * time.Millisecond}.Validate("m", "", report)
+		}, "m.listen=x m.advertise=y m.join[1]=b m.join[2]=:1 m.label=" + strings.Repeat("l", 65) + " m.beat=1ms m.lease=2ms"},
+		{"all of IPv6 needs an address for others", func() { Config{Listen: "[::]:7946", KeyFile: "/gone"}.Validate("m", "", report) }, "m.advertise= m.key_file=/gone"},
+	} {
+		got = nil
+		if c.validate(); strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %q, want %q", c.name, strings.Join(got, " "), c.want)
+		}
+	}
+}
