@@ -1,8 +1,11 @@
 package geo
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
+	"slices"
+	"sync"
 )
 
 // A Client is the network that asks, unwrapped: the IPv4 network inside an IPv4-mapped,
@@ -77,6 +80,46 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
 	netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// fenced marks classes of networks behind a fence.
+const fenced = 1 << 31
+
+// fence keeps prefixes from reaching over networks whose clients are answered by something else than their class: by the
+// IPv4 address that they wrap, or, in special networks, by the address that the query comes from.
+func fence[K key](r, fences *runs[K]) *runs[K] {
+	return combine(r, fences, func(class, mark uint32) uint32 { return class | mark })
+}
+
+var fences4 = sync.OnceValue(func() *runs[uint32] {
+	var spans []span[uint32]
+	for _, p := range special {
+		if p.Addr().Is4() {
+			first, last := range4(p)
+			spans = append(spans, span[uint32]{first, last, fenced})
+		}
+	}
+	return flattened(spans)
+})
+
+var fences6 = sync.OnceValue(func() *runs[uint64] {
+	var spans []span[uint64]
+	for _, p := range special {
+		if p.Addr().Is6() {
+			first, last := range6(p)
+			spans = append(spans, span[uint64]{first, last, fenced})
+		}
+	}
+	for _, w := range wraps {
+		first, last := range6(netip.PrefixFrom(w.network, w.bits))
+		spans = append(spans, span[uint64]{first, last, fenced})
+	}
+	return flattened(spans)
+})
+
+func flattened[K key](spans []span[K]) *runs[K] {
+	slices.SortFunc(spans, func(a, b span[K]) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last)) })
+	return flatten(spans)
 }
 
 // Special reports the length of the special-purpose block that holds addr, false if it is

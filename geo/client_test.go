@@ -47,3 +47,35 @@ func TestSpecial(t *testing.T) {
 		}
 	}
 }
+
+// A prefix with one class never reaches over networks that are answered otherwise, unless all is answered alike.
+func TestFences(t *testing.T) {
+	table := &Table{places: newGazetteer().places, net4: (&runs[uint32]{}).finish(), net6: (&runs[uint64]{}).finish()}
+	one := &Map{table: table, byPlace: []uint32{0}}
+	p := one.Merge([]uint32{5})
+	for _, a := range []string{"8.8.8.8", "2a00::1", "10.1.1.1", "2002::1"} {
+		if class, bits := p.Lookup(netip.MustParseAddr(a)); class != 5 || bits != 0 {
+			t.Errorf("one class for all: %s has class %d, /%d", a, class, bits)
+		}
+	}
+	g := newGazetteer()
+	g.number(Location{Country: "FR"})
+	table = &Table{places: g.places, net4: (&runs[uint32]{}).finish(), net6: (&runs[uint64]{}).finish()}
+	table.net6 = &runs[uint64]{}
+	table.net6.put(0, 1)
+	table.net6.finish()
+	p = (&Map{table: table, byPlace: []uint32{0, 1}}).Merge([]uint32{5, 6})
+	for _, c := range []struct {
+		addr  string
+		class uint32
+		bits  int
+	}{
+		{"8.8.8.8", 5, 7}, {"10.1.1.1", 5, 8}, {"11.0.0.1", 5, 8}, {"200.1.1.1", 5, 5}, {"192.168.1.1", 5, 16}, {"192.169.0.1", 5, 16}, {"172.32.0.1", 5, 11},
+		{"2a00::1", 6, 5}, {"2002:808::1", 6, 16}, {"2003::1", 6, 16}, {"2001::1", 6, 32}, {"2001:1::1", 6, 32}, {"64:ff9b::1", 6, 64}, {"fe80::1", 6, 10},
+		{"fec0::1", 6, 10}, {"8000::1", 6, 2},
+	} {
+		if class, bits := p.Lookup(netip.MustParseAddr(c.addr)); class != c.class || bits != c.bits {
+			t.Errorf("%s has class %d, /%d; want %d, /%d", c.addr, class, bits, c.class, c.bits)
+		}
+	}
+}

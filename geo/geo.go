@@ -93,7 +93,11 @@ func (m *Map) Merge(class []uint32) *Partition {
 	for place, ranking := range m.byPlace {
 		of[place] = class[ranking]
 	}
-	return &Partition{m.table.net4.mapped(of).finish(), m.table.net6.mapped(of).finish()}
+	net4, net6 := m.table.net4.mapped(of), m.table.net6.mapped(of)
+	if len(net4.starts) > 1 || len(net6.starts) > 1 || net4.values[0] != net6.values[0] {
+		net4, net6 = fence(net4, fences4()), fence(net6, fences6())
+	}
+	return &Partition{net4.finish(), net6.finish()}
 }
 
 // A Partition is network -> class. Immutable.
@@ -104,9 +108,10 @@ type Partition struct {
 
 // Lookup returns the class of an address (IPv4, or IPv6 by its first 64 bits) and the
 // widest prefix around it, in bits of addr's family, that shares it: 0 if the whole
-// family does. It does not allocate.
+// family does. No prefix has networks in it that are not what they seem (see fence). It does not allocate.
 func (p *Partition) Lookup(addr netip.Addr) (class uint32, bits int) {
-	return lookup(p.net4, p.net6, addr)
+	value, bits := lookup(p.net4, p.net6, addr)
+	return value &^ fenced, bits
 }
 
 // Size is the memory that the partition takes, in bytes.

@@ -71,20 +71,26 @@ func (r *runs[K]) over(under *runs[K]) *runs[K] {
 	case under.none():
 		return r
 	}
-	out := newRuns[K](len(r.starts) + len(under.starts))
-	for i, j := 0, 0; ; {
-		v := r.values[i]
-		if v == 0 {
-			v = under.values[j]
+	return combine(r, under, func(a, b uint32) uint32 {
+		if a == 0 {
+			return b
 		}
-		out.put(max(r.starts[i], under.starts[j]), v)
-		nextI, nextJ := i+1 < len(r.starts), j+1 < len(under.starts)
+		return a
+	})
+}
+
+// combine makes runs of what value makes of the values of both.
+func combine[K key](a, b *runs[K], value func(a, b uint32) uint32) *runs[K] {
+	out := newRuns[K](len(a.starts) + len(b.starts))
+	for i, j := 0, 0; ; {
+		out.put(max(a.starts[i], b.starts[j]), value(a.values[i], b.values[j]))
+		nextI, nextJ := i+1 < len(a.starts), j+1 < len(b.starts)
 		switch {
 		case !nextI && !nextJ:
 			return out
-		case !nextJ || nextI && r.starts[i+1] < under.starts[j+1]:
+		case !nextJ || nextI && a.starts[i+1] < b.starts[j+1]:
 			i++
-		case !nextI || under.starts[j+1] < r.starts[i+1]:
+		case !nextI || b.starts[j+1] < a.starts[i+1]:
 			j++
 		default:
 			i, j = i+1, j+1
