@@ -49,7 +49,9 @@ type demo struct {
 	dns, admin, mesh int // first ports: one more for each node
 	http             int // of all backends
 	out              io.Writer
-	mu               sync.Mutex // guards out: two directors write to it
+
+	mu    sync.Mutex // guards the rest: a director writes events
+	begun bool       // what to try is printed; events before it are the start's own
 }
 
 func newDemo() *cobra.Command {
@@ -200,12 +202,12 @@ func (d *demo) startBackends(ctx context.Context, group *errgroup.Group, region 
 }
 
 // event prints one change; a director calls it.
-func (d *demo) event(c steer.Change) { d.printf("%s  %s\n", time.Now().Format(time.TimeOnly), c) }
-
-func (d *demo) printf(format string, args ...any) {
+func (d *demo) event(c steer.Change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fmt.Fprintf(d.out, format, args...)
+	if d.begun {
+		fmt.Fprintf(d.out, "%s  %s\n", time.Now().Format(time.TimeOnly), c)
+	}
 }
 
 func (d *demo) printWhatToTry() {
@@ -224,7 +226,10 @@ func (d *demo) printWhatToTry() {
 	fmt.Fprintf(&b, "  go run ./cmd/nearcast explain www.%s --client 128.112.0.1 --server %s\n", demoZone, d.addr(d.admin))
 	fmt.Fprintf(&b, "  go run ./cmd/nearcast status --server %s\n\n", d.addr(d.admin))
 	b.WriteString("Ctrl-C ends it. Events:\n")
-	d.printf("%s", b.String())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begun = true
+	fmt.Fprint(d.out, b.String())
 }
 
 func (d *demo) httpFlag() string {
