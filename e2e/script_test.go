@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,8 +17,43 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// scriptPorts are the ports that a script has, as $P1 to $P6.
-const scriptPorts = 6
+const (
+	scriptPorts = 6  // free ports that a script has, as $P1 to $P6
+	blockPorts  = 10 // and ports in a row, $B1 to $B10
+	firstBlock  = 20000
+	blocks      = 1000 // below the ports that systems give out by themselves
+)
+
+// freeBlock finds ports in a row that are free.
+func freeBlock(t *testing.T) []int {
+	t.Helper()
+	for range 100 {
+		first := firstBlock + blockPorts*rand.IntN(blocks)
+		var ports []int
+		for p := first; p < first+blockPorts && isFree(p); p++ {
+			ports = append(ports, p)
+		}
+		if len(ports) == blockPorts {
+			return ports
+		}
+	}
+	t.Fatalf("no %d free ports in a row", blockPorts)
+	return nil
+}
+
+// isFree tells if a port is free for TCP and UDP, on all addresses of loopback.
+func isFree(port int) bool {
+	l, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return false
+	}
+	defer l.Close()
+	u, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return false
+	}
+	return u.Close() == nil
+}
 
 // TestScripts runs the scripts in testdata/script against the real binary and the real dig. Beside testscript's own
 // commands they have:
@@ -42,6 +79,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXAMPLE", example)
 			for i, p := range freePorts(t, scriptPorts) {
 				env.Setenv(fmt.Sprintf("P%d", i+1), fmt.Sprint(p))
+			}
+			for i, p := range freeBlock(t) {
+				env.Setenv(fmt.Sprintf("B%d", i+1), fmt.Sprint(p))
 			}
 			return nil
 		},
@@ -93,7 +133,11 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 // output is what a program says, or the body of an answer; an error is output, too.
 func output(ts *testscript.TestScript, args []string) []byte {
 	if args[0] != http.MethodGet && args[0] != http.MethodPost {
-		program, err := exec.LookPath(args[0])
+		program := args[0]
+		var err error
+		if program == "nearcast" {
+			program, err = nearcast()
+		}
 		ts.Check(err)
 		cmd := exec.Command(program, args[1:]...)
 		cmd.Dir = ts.Getenv("WORK")
