@@ -133,15 +133,20 @@ type endpoint struct {
 }
 
 func endpoints(m zones.Member) []endpoint {
-	if m.CNAME != "" {
-		return []endpoint{{name: m.CNAME, family: host}}
-	}
-	all := make([]endpoint, len(m.Addrs))
-	for i, a := range m.Addrs {
-		all[i] = endpoint{name: a.String(), addr: a, family: ipv6}
-		if a.Is4() {
-			all[i].family = ipv4
+	all := make([]endpoint, 0, max(1, len(m.Addrs)))
+	for i, name := range m.Endpoints() {
+		e := endpoint{name: name, family: host}
+		if m.CNAME == "" {
+			e.addr, e.family = m.Addrs[i], familyOfAddr(m.Addrs[i])
 		}
+		all = append(all, e)
 	}
 	return all
+}
+
+func familyOfAddr(a netip.Addr) family {
+	if a.Is4() {
+		return ipv4
+	}
+	return ipv6
 }

@@ -103,14 +103,7 @@ func view(t failer, set *zones.Set, text string) *healthmesh.View {
 				if set.Regions[m.Region].Name != f[0] {
 					continue
 				}
-				names := []string{m.CNAME}
-				if m.CNAME == "" {
-					names = nil
-					for _, a := range m.Addrs {
-						names = append(names, a.String())
-					}
-				}
-				for _, name := range names {
+				for _, name := range m.Endpoints() {
 					state, ok := named[name]
 					if !ok {
 						state = healthmesh.Up

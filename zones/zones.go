@@ -75,6 +75,18 @@ type Member struct {
 	Weight float64      // capacity in this service's shares, above 0
 }
 
+// Endpoints are the names that evidence of the member's endpoints goes by: the addresses as text, or the CNAME.
+func (m *Member) Endpoints() []string {
+	if m.CNAME != "" {
+		return []string{m.CNAME}
+	}
+	names := make([]string, len(m.Addrs))
+	for i, a := range m.Addrs {
+		names[i] = a.String()
+	}
+	return names
+}
+
 // A Node is a name that exists: it owns records or a service, or is an empty
 // non-terminal (RFC 4592, section 2.2.2).
 type Node struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"os/signal"
 	"syscall"
 
@@ -26,6 +25,7 @@ ends it, and takes its region's evidence back at once.`,
 		Example: `  nearcast agent -c nearcast.yaml --region us-east --mesh 127.0.0.1:7947`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGHUP) // until there is something to reload
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			from := source{path, over, region}
@@ -81,9 +81,6 @@ func (a *agent) options(l *loaded) healthmesh.AgentOptions {
 
 // reloadLoop loads the file again on SIGHUP and on a change; a bad file leaves the old state.
 func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOptions) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	w, err := watchFiles(a.loaded.Files, a.loaded.seen, a.log)
 	if err != nil {
 		return err
@@ -93,8 +90,8 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hup:
-		case <-w.Changed():
+		case reason := <-w.Changed():
+			a.log.Info("reload asked for", "by", reason)
 		}
 		next, err := a.source.load(a.loaded)
 		if err != nil {

@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"text/template"
 	"time"
 
@@ -68,6 +70,8 @@ Ctrl-C ends it and leaves nothing behind.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // its terminal is gone
+			defer hangUp()
 			d.out = cmd.OutOrStdout()
 			return d.run(ctx)
 		},

@@ -186,14 +186,7 @@ func (l *loaded) targets(region string) []healthmesh.Target {
 			if l.Set.Regions[m.Region].Name != region || !svc.Checked {
 				continue
 			}
-			endpoints := []string{m.CNAME}
-			if m.CNAME == "" {
-				endpoints = nil
-				for _, a := range m.Addrs {
-					endpoints = append(endpoints, a.String())
-				}
-			}
-			for _, e := range endpoints {
+			for _, e := range m.Endpoints() {
 				all = append(all, healthmesh.Target{
 					ID: healthmesh.ID(svc.Name, region, e), Name: svc.Name + " " + e, Service: svc.Name, Endpoint: e, Check: l.checks[i],
 				})

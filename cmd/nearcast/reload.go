@@ -2,18 +2,12 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 )
 
 // reloadLoop owns d.loaded: it loads the configuration again on SIGHUP, on a change of any
 // of its files, and when the API asks; all of it or nothing.
 func (d *director) reloadLoop(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	w, err := watchFiles(d.loaded.Files, d.loaded.seen, d.log)
 	if err != nil {
 		return err
@@ -23,12 +17,9 @@ func (d *director) reloadLoop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hup:
-			d.log.Info("reload asked for", "by", "SIGHUP")
+		case reason := <-w.Changed():
+			d.log.Info("reload asked for", "by", reason)
 			_ = d.reload(ctx) // logged and counted there
-		case <-w.Changed():
-			d.log.Info("reload asked for", "by", "a change of a file")
-			_ = d.reload(ctx)
 		case done := <-d.asked:
 			d.log.Info("reload asked for", "by", "the API")
 			done <- d.reload(ctx)

@@ -22,6 +22,7 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
   nearcast serve -c nearcast.yaml --dns 192.0.2.1:53 --mesh 192.0.2.1:7946`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGHUP) // until there is something to reload
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			log := newLog()

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -13,11 +16,12 @@ import (
 // settle is how long a change may go on before the files are looked at: editors and copiers write in several steps.
 const settle = 200 * time.Millisecond
 
-// A watcher tells when files change. It watches their folders, since files are replaced rather than written, and looks
-// at the files themselves when something happens there, since links may lead elsewhere.
+// A watcher tells when to read files again: when they change, and on SIGHUP. It watches their folders, since files are
+// replaced rather than written, and looks at the files themselves when something happens there, since links may lead elsewhere.
 type watcher struct {
 	notify  *fsnotify.Watcher
-	changed chan struct{}
+	hup     chan os.Signal
+	changed chan string
 	watch   chan []string
 	stop    context.CancelFunc
 	done    chan struct{} // closed when run ends
@@ -32,8 +36,10 @@ func watchFiles(files []string, seen string, log *slog.Logger) (*watcher, error)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &watcher{
-		notify: n, changed: make(chan struct{}, 1), watch: make(chan []string, 1), stop: stop, done: make(chan struct{}), log: log,
+		notify: n, hup: make(chan os.Signal, 1), changed: make(chan string, 1), watch: make(chan []string, 1),
+		stop: stop, done: make(chan struct{}), log: log,
 	}
+	signal.Notify(w.hup, syscall.SIGHUP)
 	w.folders(files)
 	go w.run(ctx, files, seen)
 	return w, nil
@@ -45,8 +51,8 @@ func (w *watcher) Close() {
 	<-w.done
 }
 
-// Changed has a token when a file changed since it was last received from.
-func (w *watcher) Changed() <-chan struct{} { return w.changed }
+// Changed has a reason to read the files again, if one came up since it was last received from.
+func (w *watcher) Changed() <-chan string { return w.changed }
 
 // Watch replaces the files that are watched.
 func (w *watcher) Watch(files []string) {
@@ -60,6 +66,7 @@ func (w *watcher) Watch(files []string) {
 // run compares with the stamp from before the files were read last: what is written while they are read is seen, too.
 func (w *watcher) run(ctx context.Context, files []string, stamp string) {
 	defer close(w.done)
+	defer signal.Stop(w.hup)
 	defer w.notify.Close()
 	look := time.After(settle) // nil unless something may have happened
 	for {
@@ -81,12 +88,19 @@ func (w *watcher) run(ctx context.Context, files []string, stamp string) {
 			look = nil
 			if now := stampFiles(files); now != stamp {
 				stamp = now
-				select {
-				case w.changed <- struct{}{}:
-				default:
-				}
+				w.tell("a change of a file")
 			}
+		case <-w.hup:
+			stamp = stampFiles(files)
+			w.tell("SIGHUP")
 		}
+	}
+}
+
+func (w *watcher) tell(reason string) {
+	select {
+	case w.changed <- reason:
+	default: // one that was not taken yet will do
 	}
 }
 
