@@ -218,7 +218,7 @@ func (c *cluster) startAll() {
 	}
 }
 
-// waitHeard returns when a director has fresh evidence of n regions.
+// waitHeard returns when a director has fresh evidence of n regions, and of all their endpoints.
 func (c *cluster) waitHeard(d, n int) {
 	c.t.Helper()
 	c.until(fmt.Sprintf("director %d hears %d regions", d, n), func() bool {
@@ -228,7 +228,7 @@ func (c *cluster) waitHeard(d, n int) {
 		}
 		up := 0
 		for _, r := range s.Regions {
-			if r.State == "up" && !r.Held {
+			if r.State == "up" && !r.Held && s.checked(r.Name) {
 				up++
 			}
 		}

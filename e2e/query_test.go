@@ -119,8 +119,28 @@ type status struct {
 		Name, State, Cause, Source string
 		Held                       bool
 	}
+	Services []struct {
+		Regions []struct {
+			Region    string
+			Endpoints []struct{ State string }
+		}
+	}
 	Members  []struct{ Name, Role string }
 	Warnings []string
+}
+
+// checked tells if every endpoint of a region has been checked.
+func (s status) checked(region string) bool {
+	for _, svc := range s.Services {
+		for _, r := range svc.Regions {
+			for _, e := range r.Endpoints {
+				if r.Region == region && e.State == "unknown" {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 func (c *cluster) status(director int) (status, error) {
