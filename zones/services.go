@@ -223,8 +223,12 @@ func (l *loader) endpoint(key string, c *MemberConfig, m *Member) {
 		l.report(key+".addresses", []string{}, "addresses or a cname")
 	default:
 		if wire, ok := l.name(key+".cname", c.CNAME); ok {
-			if m.CNAME = textName(wire); isWildcard(wire) {
+			m.CNAME = textName(wire)
+			switch {
+			case isWildcard(wire):
 				l.report(key+".cname", c.CNAME, "a host name without \"*\"")
+			case dns.CountLabel(m.CNAME) < 2: // names here are absolute: "mail" would not be the zone's
+				l.report(key+".cname", c.CNAME, "a whole host name, such as lb.example.net")
 			}
 		}
 	}
