@@ -22,7 +22,7 @@ type runs[K key] struct {
 	values []uint32
 	index  []uint32 // index[i] is the run that holds the address base + i<<shift
 	base   K
-	shift  int
+	shift  uint
 }
 
 // newRuns has room for n runs.
@@ -143,7 +143,7 @@ func (r *runs[K]) finish() *runs[K] {
 		base, span, most = K(b), indexSpan6, indexBits6
 	}
 	n := min(most, bits.Len(uint(len(r.starts)/runsPerCell)))
-	r.base, r.shift = base, span-n
+	r.base, r.shift = base, uint(span-n)
 	r.index = make([]uint32, 1<<n+1)
 	at := 0
 	for i := range r.index {
@@ -159,38 +159,34 @@ func (r *runs[K]) finish() *runs[K] {
 	return r
 }
 
-// find returns the run that holds a.
-func (r *runs[K]) find(a K) int {
-	lo, hi := 0, len(r.starts)-1
-	if i := uint64(a-r.base) >> r.shift; i < uint64(len(r.index)-1) {
-		lo, hi = int(r.index[i]), int(r.index[i+1])
+// lookup returns the value at a and the length of the widest prefix around a with this value. It is the inner
+// loop of every query, so it is one piece.
+func (r *runs[K]) lookup(a K) (value uint32, length int) {
+	starts := r.starts
+	lo, hi := uint32(0), uint32(len(starts)-1)
+	if i := uint64(a-r.base) >> (r.shift & 63); i < uint64(len(r.index)-1) {
+		lo, hi = r.index[i], r.index[i+1]
 	}
-	for lo < hi { // the run is in lo..hi
-		mid := int(uint(lo+hi+1) >> 1)
-		if r.starts[mid] <= a {
+	for lo < hi { // the run that holds a is in lo..hi
+		mid := (lo + hi + 1) >> 1
+		if starts[mid] <= a {
 			lo = mid
 		} else {
 			hi = mid - 1
 		}
 	}
-	return lo
-}
-
-// lookup returns the value at a and the length of the widest prefix around a with this value: it is one bit longer than
-// what a has in common with the nearer one, in bits, of the addresses just before and just after the run.
-func (r *runs[K]) lookup(a K) (value uint32, length int) {
-	i := r.find(a)
-	if len(r.starts) == 1 {
-		return r.values[i], 0
-	}
+	// The addresses just before and just after the run are outside: the prefix is one bit longer than what a has in
+	// common with the nearer one, in bits.
 	differ := ^K(0)
-	if i > 0 {
-		differ = a ^ (r.starts[i] - 1)
+	if lo > 0 {
+		differ = a ^ (starts[lo] - 1)
 	}
-	if i+1 < len(r.starts) {
-		differ = min(differ, a^r.starts[i+1])
+	if int(lo)+1 < len(starts) {
+		differ = min(differ, a^starts[lo+1])
+	} else if lo == 0 {
+		return r.values[0], 0
 	}
-	return r.values[i], keyBits[K]() - bits.Len64(uint64(differ)) + 1
+	return r.values[lo], keyBits[K]() - bits.Len64(uint64(differ)) + 1
 }
 
 // size is the memory that r takes, in bytes.

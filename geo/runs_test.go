@@ -25,7 +25,7 @@ func someRuns[K key](t *rapid.T, values uint32) *runs[K] {
 	return r
 }
 
-// at is the oracle of find: the value by going through all runs.
+// at is the oracle of lookup: the value by going through all runs.
 func (r *runs[K]) at(a K) uint32 {
 	v := r.values[0]
 	for i, s := range r.starts {
@@ -121,11 +121,11 @@ func TestIndexOfManyRuns(t *testing.T) {
 		a4, a6 := rng.Uint32(), rng.Uint64()
 		i, _ := slices.BinarySearch(r4.starts, a4+1)
 		j, _ := slices.BinarySearch(r6.starts, a6+1)
-		if got := r4.find(a4); a4 != ^uint32(0) && got != max(i-1, 0) {
-			t.Fatalf("find(%x) = %d, want %d", a4, got, i-1)
+		if got, _ := r4.lookup(a4); a4 != ^uint32(0) && got != r4.values[max(i-1, 0)] {
+			t.Fatalf("at %x: %d, want %d", a4, got, i-1)
 		}
-		if got := r6.find(a6); got != max(j-1, 0) {
-			t.Fatalf("find(%x) = %d, want %d", a6, got, j-1)
+		if got, _ := r6.lookup(a6); got != r6.values[max(j-1, 0)] {
+			t.Fatalf("at %x: %d, want %d", a6, got, j-1)
 		}
 	}
 }
