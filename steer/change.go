@@ -18,6 +18,9 @@ type Change struct {
 	Cause    string
 }
 
+// failsOpen tells if services began to fail open.
+func (c Change) failsOpen() bool { return c.Region == "" && c.To == "open" }
+
 func (c Change) String() string {
 	what := c.Region
 	if c.Endpoint != "" {
@@ -25,7 +28,7 @@ func (c Change) String() string {
 	}
 	services := strings.Join(c.Services, ", ")
 	if c.Region == "" {
-		if c.To == "open" {
+		if c.failsOpen() {
 			return fmt.Sprintf("%s fails open: no region can answer, so all are taken as if they could", services)
 		}
 		return services + " no longer fails open"

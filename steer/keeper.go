@@ -81,7 +81,11 @@ func (k *Keeper) rebuild(s *Survey, cause string) {
 	}
 	k.snapshot.Store(after)
 	changes := Changes(before, after, v)
-	k.log.Info("new snapshot", "generation", after.Generation, "cause", cause, "changes", changes)
+	level := slog.LevelInfo
+	if slices.ContainsFunc(changes, Change.failsOpen) {
+		level = slog.LevelWarn
+	}
+	k.log.Log(context.Background(), level, "new snapshot", "generation", after.Generation, "cause", cause, "changes", changes)
 	if k.watch != nil {
 		for c := range slices.Values(changes) {
 			k.watch(c)
