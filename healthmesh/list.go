@@ -3,6 +3,7 @@ package healthmesh
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -69,9 +70,9 @@ func bind(conf *memberlist.Config, c Config) error {
 	if conf.BindPort == 0 {
 		tries = bindTries
 	}
-	var transport *memberlist.NetTransport
+	var bound *transport
 	for range tries {
-		transport, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+		bound, err = newTransport(&memberlist.NetTransportConfig{
 			BindAddrs: []string{conf.BindAddr}, BindPort: conf.BindPort, Logger: conf.Logger,
 		})
 		if err == nil {
@@ -81,14 +82,13 @@ func bind(conf *memberlist.Config, c Config) error {
 	if err != nil {
 		return fmt.Errorf("mesh on %s: %w", c.Listen, err)
 	}
-	conf.Transport = transport
-	conf.BindPort = transport.GetAutoBindPort()
+	conf.Transport = bound
+	conf.BindPort = bound.GetAutoBindPort()
 	conf.AdvertisePort = conf.BindPort
 	if c.Advertise != "" {
 		to, err := lookUp(c.Advertise)
 		if err != nil {
-			transport.Shutdown()
-			return fmt.Errorf("mesh address to advertise %s: %w", c.Advertise, err)
+			return errors.Join(fmt.Errorf("mesh address to advertise %s: %w", c.Advertise, err), bound.Shutdown())
 		}
 		conf.AdvertiseAddr, conf.AdvertisePort = to.Addr().String(), int(to.Port())
 	}

@@ -258,7 +258,7 @@ func (m *Mesh) tellDirectors(ctx context.Context, message []byte) {
 		if member(n).Role != roleDirector {
 			continue
 		}
-		// Each sender ends by the transport's own time limit, or when the transport is shut down.
+		// Each sender ends by the transport's own time limit, or when the transport is shut down, which stop does next.
 		sending.Go(func() {
 			if err := m.list.SendReliable(&n, message); err != nil {
 				m.core.o.Log.Debug("director not told that this agent leaves", "director", n.Name, "error", err)
@@ -292,6 +292,11 @@ func wait(ctx context.Context, group *sync.WaitGroup) bool {
 	case <-done:
 		return true
 	case <-ctx.Done():
+	}
+	select {
+	case <-done: // both were ready
+		return true
+	default:
 		return false
 	}
 }

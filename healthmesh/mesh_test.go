@@ -50,7 +50,7 @@ func (n *network) open(addrs ...string) bool {
 
 // A cutTransport is a node's place in a network.
 type cutTransport struct {
-	*memberlist.NetTransport
+	*transport
 	network *network
 	self    string
 }
@@ -59,14 +59,14 @@ func (t *cutTransport) WriteToAddress(b []byte, to memberlist.Address) (time.Tim
 	if !t.network.open(t.self, to.Addr) {
 		return time.Now(), nil
 	}
-	return t.NetTransport.WriteToAddress(b, to)
+	return t.transport.WriteToAddress(b, to)
 }
 
 func (t *cutTransport) DialAddressTimeout(to memberlist.Address, d time.Duration) (net.Conn, error) {
 	if !t.network.open(t.self, to.Addr) {
 		return nil, fmt.Errorf("cut")
 	}
-	return t.NetTransport.DialAddressTimeout(to, d)
+	return t.transport.DialAddressTimeout(to, d)
 }
 
 // A node is a Mesh that a test can start again.
@@ -92,7 +92,7 @@ func begin(t *testing.T, o Options, net *network) *node {
 	o.tune = func(c *memberlist.Config) {
 		c.GossipInterval, c.PushPullInterval, c.ProbeInterval, c.ProbeTimeout = 20*time.Millisecond, time.Second, 200*time.Millisecond, 100*time.Millisecond
 		if net != nil {
-			c.Transport = &cutTransport{c.Transport.(*memberlist.NetTransport), net, fmt.Sprintf("127.0.0.1:%d", c.BindPort)}
+			c.Transport = &cutTransport{c.Transport.(*transport), net, fmt.Sprintf("127.0.0.1:%d", c.BindPort)}
 		}
 	}
 	m, err := Start(o)

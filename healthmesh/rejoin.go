@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"golang.org/x/sync/errgroup"
 )
 
 // The pace of rejoining.
@@ -42,7 +43,7 @@ type joiner struct {
 func (j *joiner) run(ctx context.Context) {
 	wait := rejoinFirst
 	for round := 0; ; round++ {
-		answered := j.round(ctx, j.missing(ctx))
+		answered := j.round(ctx)
 		if round == 0 {
 			j.first <- answered
 		}
@@ -55,65 +56,78 @@ func (j *joiner) run(ctx context.Context) {
 	}
 }
 
-// A try is an address to join, and the seed that it comes from; "" for a peer.
-type try struct{ addr, seed string }
-
-// missing are the addresses of seeds and peers that are neither members nor this node. Names are resolved anew.
-func (j *joiner) missing(ctx context.Context) []try {
-	have := slices.Clone(j.self)
-	for _, n := range j.members.all() {
-		have = append(have, hostPort(n))
-	}
-	var tries []try
-	add := func(addr, seed string) {
-		if !slices.Contains(have, addr) {
-			have = append(have, addr)
-			tries = append(tries, try{addr, seed})
-		}
-	}
-	for _, seed := range j.seeds {
-		addrs, err := resolve(ctx, seed)
-		if err != nil {
-			j.outcome(seed, err)
-		}
-		for _, addr := range addrs {
-			add(addr, seed)
-		}
-	}
-	if peers := j.peers.Load(); peers != nil {
-		for _, addr := range *peers {
-			add(addr, "")
-		}
-	}
-	return tries
+// A claim is what of a round is taken: addresses that need no try, or have one.
+type claim struct {
+	mu    sync.Mutex
+	taken map[string]bool // guarded by mu
 }
 
-// round tries all, and says whether any answered.
-func (j *joiner) round(ctx context.Context, tries []try) bool {
+func (c *claim) take(addr string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	mine := !c.taken[addr]
+	c.taken[addr] = true
+	return mine
+}
+
+// round tries the seeds and peers that are neither members nor this node, some at one time, seeds first: one that hangs,
+// or whose name does, holds up no other. It says whether any answered.
+func (j *joiner) round(ctx context.Context) bool {
+	c := &claim{taken: make(map[string]bool)}
+	for _, addr := range j.self {
+		c.take(addr)
+	}
+	for _, n := range j.members.all() {
+		c.take(hostPort(n))
+	}
 	var answered atomic.Bool
-	var wg sync.WaitGroup
-	free := make(chan struct{}, rejoinAtOnce)
-	for _, t := range tries {
-		select {
-		case free <- struct{}{}:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		wg.Go(func() {
-			defer func() { <-free }()
-			err := j.join(t.addr)
-			if err == nil {
+	var group errgroup.Group // its functions give no errors: outcome tells them
+	group.SetLimit(rejoinAtOnce)
+	for _, seed := range j.seeds {
+		group.Go(func() error {
+			if j.trySeed(ctx, seed, c) {
 				answered.Store(true)
 			}
-			if t.seed != "" && ctx.Err() == nil {
-				j.outcome(t.seed, err)
-			}
+			return nil
 		})
 	}
-	wg.Wait()
+	for _, addr := range *j.peers.Load() {
+		group.Go(func() error {
+			if ctx.Err() == nil && c.take(addr) && j.join(addr) == nil {
+				answered.Store(true)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // see above
 	return answered.Load()
+}
+
+// trySeed resolves a seed anew, joins each of its addresses that is not taken, and says whether any answered.
+func (j *joiner) trySeed(ctx context.Context, seed string, c *claim) (answered bool) {
+	if ctx.Err() != nil {
+		return false
+	}
+	addrs, err := resolve(ctx, seed)
+	tried := err != nil
+	for _, addr := range addrs {
+		if ctx.Err() != nil || !c.take(addr) {
+			continue
+		}
+		tried = true
+		if failed := j.join(addr); failed != nil {
+			err = failed
+		} else {
+			answered = true
+		}
+	}
+	if answered {
+		err = nil // one address of a name is enough
+	}
+	if tried && ctx.Err() == nil {
+		j.outcome(seed, err)
+	}
+	return answered
 }
 
 // outcome logs a seed's change between answering and not.
