@@ -44,6 +44,12 @@ type belief struct {
 // is no evidence. So the regions of a partition that heals come back one after the other, and none falls meanwhile. A node
 // that is isolated stays so until most are heard.
 //
+// Only regions are counted, not the other directors that a node hears: directors often stand side by side and are cut off
+// together, and would keep each other believing that all regions failed. It follows that the only region of a mesh, and
+// the last of several that is not down, is held when it falls silent, with what was known of its endpoints. That costs
+// nothing: to take the last region out is to fail open to the same region, without knowing its endpoints. A region
+// whose agents leave is down even so. Of two regions, one that falls silent alone is down; both at once are held.
+//
 // The endpoints of a region that is up are those that fresh reports name. Agents vote:
 //
 //	votes                      the endpoint is
@@ -51,7 +57,8 @@ type belief struct {
 //	as many or fewer           down: a wrong down costs some share, a wrong up costs users
 //	none is for either         as it was believed before: an agent that starts has not checked yet
 //
-// Capacity and load are those of the first fresh agent by name that reports some, so that all nodes take the same one.
+// Capacity and load are those of the first fresh agent by name that reports some, so that all nodes take the same one;
+// a load is believed up to maxOverload times the capacity.
 func believe(t *table, base belief, lease time.Duration, now time.Time) belief {
 	evidence := gather(t, base, lease, now)
 	counted, heard := 0, 0
@@ -156,6 +163,7 @@ func (r *Region) fall(cause string, now time.Time) {
 		r.Since = now
 	}
 	r.State, r.Held, r.Cause, r.Source = Down, false, cause, sourceReport
+	r.Load, r.HasLoad = 0, false // nobody reports it any more
 }
 
 const (
@@ -181,7 +189,7 @@ func (e evidence) up(lease time.Duration, now time.Time) *Region {
 			r.Capacity = p.Capacity
 		}
 		if !r.HasLoad {
-			r.Load, r.HasLoad = p.Load, p.HasLoad
+			r.Load, r.HasLoad = boundedLoad(p.Load, p.Capacity), p.HasLoad
 		}
 		for _, p := range a.parts {
 			if p != nil && now.Sub(p.at) < lease {

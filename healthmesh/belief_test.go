@@ -2,6 +2,7 @@ package healthmesh
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -90,6 +91,9 @@ func TestBelieve(t *testing.T) {
 		{"one of two, the other is heard", "a 6, b 1", "a up, b up", "a down silent for 5s, b up heard"},
 		{"one of two, the other lately", "a 6, b 3", "a up, b up", "a " + held + ", b up heard, isolated"},
 		{"the only region", "a 6", "a up", "a " + held + ", isolated"},
+		{"the only region leaves", "a 1 left", "a up", "a down left"},
+		{"the last of two that is not down", "a 60, b 6", "a down, b up", "a down before, b " + held + ", isolated"},
+		{"both of two at once", "a 6, b 6", "a up, b up", "a " + held + ", b " + held + ", isolated"},
 		{"half of the others are heard", "a 6, b 6, c 1", "a up, b up, c up", "a " + held + ", b " + held + ", c up heard, isolated"},
 		{"two of five fall together", "a 6, b 6, c 1, d 1, e 1", "a up, b up, c up, d up, e up",
 			"a down silent for 5s, b down silent for 5s, c up heard, d up heard, e up heard"},
@@ -149,6 +153,71 @@ func TestIsolationEnds(t *testing.T) {
 	}
 	if got := say(b); got != "a up heard, b up heard, c down silent for 5s" {
 		t.Errorf("6 s after the cut healed: %s", got)
+	}
+}
+
+// What is believed of load has a bound, and ends with the evidence.
+func TestLoadIsBounded(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct{ capacity, load, want float64 }{
+		{100, 0, 0}, {100, 80, 80}, {100, 1000, 1000}, {100, 1001, 1000}, {100, 1e300, 1000}, {0, 50, 50},
+	} {
+		tab := newTable()
+		r := report{Agent: "x", Region: "a", numbering: numbering{1, 1}, Parts: 1, Capacity: c.capacity, Load: c.load, HasLoad: true}
+		if v := tab.apply(&part{report: r, at: now}, now); v != applied {
+			t.Fatal(v)
+		}
+		b := believe(tab, belief{start: now}, 5*time.Second, now)
+		if got := b.regions["a"]; got.Load != c.want || !got.HasLoad {
+			t.Errorf("capacity %v, load %v: %v, want %v", c.capacity, c.load, got.Load, c.want)
+		}
+		s := split(report{Agent: "x", Region: "a"}, Status{Capacity: c.capacity, Load: c.load, HasLoad: true})
+		if s[0].Load != c.want {
+			t.Errorf("capacity %v, load %v: reported as %v, want %v", c.capacity, c.load, s[0].Load, c.want)
+		}
+		r.Sequence, r.Leaving = 2, true
+		tab.apply(&part{report: r, at: now}, now)
+		if got := believe(tab, b, 5*time.Second, now).regions["a"]; got.State != Down || got.HasLoad || got.Load != 0 {
+			t.Errorf("a region that left has load: %+v", got)
+		}
+	}
+}
+
+// All that is counted in time has the monotonic clock's reading, which no change of the wall clock moves.
+func TestTimesAreMonotonic(t *testing.T) {
+	now := time.Now()
+	monotonic := func(what string, at time.Time) {
+		t.Helper()
+		if !strings.Contains(at.String(), "m=") {
+			t.Errorf("%s is by the wall clock: %v", what, at)
+		}
+	}
+	r := report{Agent: "x", Region: "a", numbering: numbering{1, 1}, Parts: 1}
+	p := &part{report: r, raw: r.encode(nil), at: now}
+	for what, read := range map[string]func() (message, error){
+		"packet":    func() (message, error) { return decodeMessage(reportMessage(p, now), now) },
+		"push/pull": func() (message, error) { return decodeState(encodeState("d", []*part{p}, nil, now), now) },
+	} {
+		m, err := read()
+		if err != nil || len(m.parts) != 1 {
+			t.Fatalf("%s: %+v, %v", what, m, err)
+		}
+		monotonic(what, m.parts[0].at)
+		tab := newTable()
+		tab.apply(m.parts[0], now)
+		monotonic("heard by "+what, believe(tab, belief{start: now}, 5*time.Second, now).regions["a"].Heard)
+	}
+	monotonic("cut off", believe(newTable(), believed("a up", now), 5*time.Second, now).cutOff)
+	m := memory{Incarnation: 1, Regions: map[string]savedRegion{"a": {State: Up}}}
+	o := Options{Name: "d", Role: roleDirector, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	if err := o.complete(); err != nil {
+		t.Fatal(err)
+	}
+	c := newCore(o, m)
+	monotonic("start", c.belief.start)
+	// A Heard from disk would be of another life's clock.
+	if heard := c.belief.regions["a"].Heard; !heard.IsZero() {
+		t.Errorf("heard before the start, %v", heard)
 	}
 }
 

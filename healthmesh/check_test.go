@@ -167,6 +167,7 @@ func TestLoad(t *testing.T) {
 		"/json": `{"a": {"b": [1, 2.5]}, "neg": -4, "text": "x"}`,
 		"/prom": "# TYPE busy gauge\nbusy{w=\"1\"} 3\nbusy{w=\"2\"} 4.5\n# TYPE took histogram\ntook_bucket{le=\"+Inf\"} 1\ntook_sum 1\ntook_count 1\n# TYPE nan gauge\nnan NaN\n",
 		"/none": "hello",
+		"/long": "busy 3\n" + strings.Repeat("other 1\n", maxLoadBody/8),
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if answers[r.URL.Path] == "" {
@@ -193,6 +194,7 @@ func TestLoad(t *testing.T) {
 		{LoadConfig{URL: "/prom", Metric: "idle"}, 0, `no metric "idle"`},
 		{LoadConfig{URL: "/prom", Metric: "took"}, 0, "histogram"},
 		{LoadConfig{URL: "/prom", Metric: "nan"}, 0, "NaN"},
+		{LoadConfig{URL: "/long", Metric: "busy"}, 0, "more than"},
 		{LoadConfig{URL: "/none", Metric: "busy"}, 0, "not a Prometheus exposition"},
 	} {
 		c.from.URL = s.URL + c.from.URL

@@ -1,6 +1,7 @@
 package healthmesh
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,13 @@ func readLoad(ctx context.Context, client *http.Client, c LoadConfig) (float64, 
 	if answer.StatusCode != http.StatusOK {
 		return 0, fmt.Errorf("status %d", answer.StatusCode)
 	}
-	body := io.LimitReader(answer.Body, maxLoadBody)
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxLoadBody+1))
+	switch {
+	case err != nil:
+		return 0, err
+	case len(body) > maxLoadBody:
+		return 0, fmt.Errorf("answer has more than %d bytes", maxLoadBody) // a part of it would give a part of the load
+	}
 	var load float64
 	if c.Metric != "" {
 		load, err = sumMetric(body, c.Metric)
@@ -55,9 +62,9 @@ func readLoad(ctx context.Context, client *http.Client, c LoadConfig) (float64, 
 }
 
 // findNumber reads JSON and follows path, "a.b.0.c", to a number.
-func findNumber(r io.Reader, path string) (float64, error) {
+func findNumber(body []byte, path string) (float64, error) {
 	var value any
-	if err := json.NewDecoder(r).Decode(&value); err != nil {
+	if err := json.Unmarshal(body, &value); err != nil {
 		return 0, fmt.Errorf("answer is not JSON: %w", err)
 	}
 	for step := range strings.SplitSeq(path, ".") {
@@ -82,9 +89,9 @@ func findNumber(r io.Reader, path string) (float64, error) {
 }
 
 // sumMetric reads a Prometheus exposition in text form and adds up the samples of the metric of that name.
-func sumMetric(r io.Reader, name string) (float64, error) {
+func sumMetric(body []byte, name string) (float64, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(r)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	if err != nil {
 		return 0, fmt.Errorf("answer is not a Prometheus exposition: %w", err)
 	}

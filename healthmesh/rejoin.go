@@ -20,7 +20,7 @@ const (
 	peerMemory   = 7 * 24 * time.Hour // a peer not seen for so long is given up; seeds never are
 	rejoinFirst  = 500 * time.Millisecond
 	rejoinLast   = 5 * time.Second // between two tries, so that a partition of any length heals within 10 s of its end
-	rejoinAtOnce = 8               // tries at one time
+	rejoinAtOnce = 16              // tries at one time: more than a usual mesh has seeds, so that one that answers is found at once
 	lookupTime   = 2 * time.Second // for a seed's name
 )
 

@@ -73,7 +73,7 @@ func split(r report, s Status) []report {
 	all = all[:min(len(all), maxEndpoints)]
 	r.Capacity, r.HasLoad = amount(s.Capacity), s.HasLoad
 	if s.HasLoad {
-		r.Load = amount(s.Load)
+		r.Load = boundedLoad(amount(s.Load), r.Capacity)
 	}
 	chunks := slices.Collect(slices.Chunk(all, endpointsPerPart))
 	if len(chunks) == 0 {
@@ -93,6 +93,18 @@ func amount(f float64) float64 {
 		return f
 	}
 	return 0
+}
+
+// maxOverload is how many times its capacity a region's load can be: what is more is a fault of its source, and no
+// share that follows from it would differ.
+const maxOverload = 10
+
+// boundedLoad is the load that is believed of a region. A region that states no capacity has no bound.
+func boundedLoad(load, capacity float64) float64 {
+	if capacity <= 0 {
+		return load
+	}
+	return min(load, maxOverload*capacity)
 }
 
 // encode appends the report to b: all fields of fixed width, big-endian, so that a report has exactly one form.
