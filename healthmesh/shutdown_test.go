@@ -2,10 +2,17 @@ package healthmesh
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // mute is a node that takes connections and never says a word.
@@ -50,5 +57,56 @@ func Test_a_seed_that_hangs_does_not_delay_the_end(t *testing.T) {
 	began := time.Now()
 	if err := d.Close(ctx); err != nil {
 		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+}
+
+// full is an address that takes no more connections: to connect there hangs, as it does where a firewall drops all.
+func full(t *testing.T) (addr string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	for range 16 {
+		conn, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	t.Skip("this system takes more connections than a listener asked for")
+	return ""
+}
+
+// Who connects to a peer that drops all packets does not wait for it once the transport is shut down.
+func Test_a_connection_under_way_ends_at_shutdown(t *testing.T) {
+	tr, err := newTransport(&memberlist.NetTransportConfig{BindAddrs: []string{"127.0.0.1"}, Logger: log.New(io.Discard, "", 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := memberlist.Address{Addr: full(t)}
+	began := time.Now()
+	var dialing sync.WaitGroup
+	dialing.Go(func() {
+		if conn, err := tr.DialAddressTimeout(to, patience); err == nil {
+			conn.Close()
+			t.Error("it was connected")
+		}
+	})
+	if err := tr.Shutdown(); err != nil {
+		t.Error(err)
+	}
+	dialing.Wait()
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("it waited %v", took)
 	}
 }
