@@ -18,6 +18,8 @@ func newGeo() *cobra.Command {
 		Use:     "geo",
 		Short:   "Look into the geographic database",
 		Example: `  nearcast geo lookup 128.112.0.1`,
+		Args:    cobra.NoArgs,
+		RunE:    showHelp,
 	}
 	cmd.AddCommand(newGeoLookup(), newGeoBuild(), newGeoCentres())
 	return cmd

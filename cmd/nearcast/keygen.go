@@ -15,6 +15,8 @@ func newKeygen() *cobra.Command {
 		Use:     "keygen",
 		Short:   "Make keys",
 		Example: `  nearcast keygen mesh > mesh.key`,
+		Args:    cobra.NoArgs,
+		RunE:    showHelp,
 	}
 	var out string
 	mesh := &cobra.Command{

@@ -42,3 +42,6 @@ weighted by capacity. Agents in the regions gossip health and load to it.`,
 	}
 	return root
 }
+
+// showHelp is what a verb does that only has verbs below it. With it, a verb that is not among these is an error.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
