@@ -53,7 +53,7 @@ func fast(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, mete
 	}
 	var r result
 	r.resolve(s, v.name(), &v, source)
-	if r.alias && r.follows(s) {
+	if r.renamed || r.alias && r.follows(s) {
 		return nil
 	}
 	meter.query(s.Set, r.zone, v.qtype, r.rcode, t)

@@ -23,8 +23,8 @@ func TestAnswer(t *testing.T) {
 		// records
 		{"ns1 A", "NOERROR aa | ns1 300 a 192.0.2.53"},
 		{"NS1.geo.EXAMPLE.com. A", "NOERROR aa | ns1 300 a 192.0.2.53"},
-		{"@ MX +rd +cd", "NOERROR aa rd cd | @ 300 mx 10 mail"},
-		{"@ NS", "NOERROR aa | @ 300 ns ns1, @ 300 ns ns2.example.net."},
+		{"@ MX +rd +cd", "NOERROR aa rd cd | @ 300 mx 10 mail | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25"},
+		{"@ NS", "NOERROR aa | @ 300 ns ns1, @ 300 ns ns2.example.net. | - | ns1 300 a 192.0.2.53"},
 		{"@ SOA", "NOERROR aa | @ 300 soa ns1 hostmaster 1 3600 600 604800 60"},
 		{"www.example.org. A", "NOERROR aa | www.example.org. 300 a 192.0.2.9"},
 		// denials
@@ -43,7 +43,7 @@ func TestAnswer(t *testing.T) {
 		{"ns1 TYPE65280", "NOERROR aa | - | " + negative},
 		// wildcards
 		{"x.wild A", "NOERROR aa | x.wild 300 a 192.0.2.8"},
-		{"x.y.wild MX", "NOERROR aa | x.y.wild 300 mx 5 mail"},
+		{"x.y.wild MX", "NOERROR aa | x.y.wild 300 mx 5 mail | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25"},
 		{"*.wild A", "NOERROR aa | *.wild 300 a 192.0.2.8"},
 		{"x.wild TXT", "NOERROR aa | - | " + negative},
 		{"near.wild A", "NOERROR aa | - | " + negative},
@@ -72,6 +72,21 @@ func TestAnswer(t *testing.T) {
 		{"x.safe A", "NOERROR | - | safe 300 ns ns.safe | ns.safe 300 a 192.0.2.5"},
 		{"x.safe A +do", "NOERROR | - | safe 300 ds 12345 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef, safe 300 ns ns.safe | ns.safe 300 a 192.0.2.5, opt 1232 do"},
 		{"safe DS", "NOERROR aa | safe 300 ds 12345 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
+		// a zone inside a zone: the DS is the outer one's
+		{"in NS", "NOERROR aa | in 300 ns ns.in | - | ns.in 300 a 192.0.2.55"},
+		{"in DS", "NOERROR aa | in 300 ds 12345 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
+		{"ns.in DS", "NOERROR aa | - | in 300 soa ns.in hostmaster.in 1 3600 600 604800 3600"},
+		// renaming (RFC 6672)
+		{"moved TXT", "NOERROR aa | moved 300 txt \"not renamed itself\""},
+		{"moved A", "NOERROR aa | - | " + negative},
+		{"moved DNAME", "NOERROR aa | moved 300 dname deep"},
+		{"a.b.moved A", "NOERROR aa | a.b.deep 300 a 192.0.2.7, a.b.moved 300 cname a.b.deep, moved 300 dname deep"},
+		{"b.moved A", "NOERROR aa | b.moved 300 cname b.deep, moved 300 dname deep | " + negative},
+		{"z.moved A", "NXDOMAIN aa | moved 300 dname deep, z.moved 300 cname z.deep | " + negative},
+		{"www.home A", "NOERROR aa | home 300 dname example.org., www.example.org. 300 a 192.0.2.9, www.home 300 cname www.example.org."},
+		{"www.root A", "NOERROR aa | root 300 dname ., www.root 300 cname www."},
+		{strings.Repeat(strings.Repeat("x", 50)+".", 1) + "long A", "NXDOMAIN aa | long 300 dname LLL, XXX.long 300 cname XXX.LLL | " + negative},
+		{strings.Repeat(strings.Repeat("x", 50)+".", 2) + "long A", "YXDOMAIN aa | long 300 dname LLL"},
 		// ANY (RFC 8482)
 		{"mail ANY", "NOERROR aa | mail 300 a 192.0.2.25"},
 		{"www ANY", "NOERROR aa | www 30 a 192.0.2.101"},
@@ -128,9 +143,39 @@ func TestAnswer(t *testing.T) {
 			if b == nil && name == "fast" {
 				continue
 			}
-			if got := brief(parse(t, b)); got != c.want {
+			got := strings.NewReplacer(strings.Repeat("x", 50), "XXX", strings.TrimSuffix(strings.Repeat(strings.Repeat("l", 60)+".", 3), "."), "LLL").Replace(brief(parse(t, b)))
+			if got != c.want {
 				t.Errorf("%s, %s:\n got %s\nwant %s", c.query, name, got, c.want)
 			}
+		}
+	}
+}
+
+// A DNAME that names its own descendants is followed as far as aliases are.
+func TestEndlessRenaming(t *testing.T) {
+	s := build(t, services(), nil)
+	m := parse(t, Answer(nil, ask(t, "a.round A"), resolver, TCP, s, nil))
+	if len(m.Answer) != 1+steer.MaxAliases || m.Rcode != dns.RcodeSuccess {
+		t.Errorf("%s", brief(m))
+	}
+}
+
+// Addresses beside an answer stand where they fit, in the answer's order, and TC does not tell of them.
+func TestExtraFits(t *testing.T) {
+	s := build(t, services(), nil)
+	for name, way := range ways {
+		last := 0
+		for size := plainUDP; size <= maxUDP; size++ {
+			b := way(nil, ask(t, fmt.Sprint("hosts MX +edns=", size)), resolver, UDP, s, nil)
+			m := parse(t, b)
+			n := len(m.Extra) - 1
+			if len(b) > size || m.Truncated || len(m.Answer) != 20 || n < last || n < 20 && len(b)+44 <= size {
+				t.Fatalf("%s: %d octets with room for %d: %d hosts, %d addresses, truncated: %v", name, len(b), size, len(m.Answer), n, m.Truncated)
+			}
+			last = n
+		}
+		if last < 10 {
+			t.Errorf("%s: %d addresses", name, last)
 		}
 	}
 }

@@ -64,8 +64,18 @@ wide NS ns.wide
 ns.broad A 192.0.2.6
 ` + repeat(60, "broad NS ns%d.example.net.\n") + `big TXT "first"
 ` + repeat(60, "big TXT \"a text to fill the message, number %d\"\n") + repeat(20, "middle TXT \"a text to fill the message, number %d\"\n") + `extra TXT "beside the service"
-`,
-	"example.org": "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.54\nwww A 192.0.2.9\n",
+moved DNAME deep
+moved TXT "not renamed itself"
+home DNAME example.org.
+round DNAME x.round
+long DNAME ` + strings.Repeat(strings.Repeat("l", 60)+".", 3) + `geo.example.com.
+root DNAME .
+in NS ns.in
+in NS ns1
+in DS 12345 13 2 0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF
+` + repeat(20, "hosts MX 10 host%d\n") + repeat(20, "host%d AAAA 2001:db8::25\n"),
+	"in.geo.example.com": "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.55\n",
+	"example.org":        "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.54\nwww A 192.0.2.9\n",
 }
 
 func repeat(n int, format string) string {
@@ -113,7 +123,7 @@ func load(t testing.TB, services []zones.ServiceConfig) *zones.Set {
 	t.Helper()
 	dir := t.TempDir()
 	var configs []zones.ZoneConfig
-	for _, name := range []string{"geo.example.com", "example.org"} {
+	for _, name := range []string{"geo.example.com", "in.geo.example.com", "example.org"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(zoneFiles[name]), 0o600); err != nil {
 			t.Fatal(err)
 		}

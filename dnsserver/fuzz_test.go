@@ -17,7 +17,7 @@ func FuzzAnswer(f *testing.F) {
 	for _, query := range []string{
 		"ns1 A", "WwW AAAA +do", "gone A +edns", "x.child A +do", "x.safe DS", "safe DS", "alias3 A", "loop TXT", "x.wild MX +rd +cd",
 		"both A +ecs=203.0.113.0/24", "one A +ecs=2001:db8::/56", "one A +ecs=10.0.0.0/8", "cdn ANY +edns=700", "hop TXT", "down A +edns",
-		"big TXT +edns=4096", "middle TXT +edns=600", "x.wide A +edns", "x.broad A", "@ SOA +version=1", "@ AXFR", "x.apps A", ". NS", "hops A +ecs=1.2.3.0/24",
+		"big TXT +edns=4096", "middle TXT +edns=600", "x.wide A +edns", "x.broad A", "a.b.moved A", "a.round A", "in DS", "hosts MX +edns=700", "@ SOA +version=1", "@ AXFR", "x.apps A", ". NS", "hops A +ecs=1.2.3.0/24",
 	} {
 		f.Add(ask(f, query), []byte{198, 51, 100, 7})
 	}
@@ -64,7 +64,7 @@ func checkReply(t *testing.T, q, b []byte, limit int) *dns.Msg {
 	if p, err := m.Pack(); err != nil || m.Len() < len(p) {
 		t.Fatalf("the reply does not pack again: %v", err)
 	}
-	if m.Rcode != dns.RcodeSuccess && len(m.Answer) > 0 && m.Rcode != dns.RcodeNameError {
+	if m.Rcode != dns.RcodeSuccess && len(m.Answer) > 0 && m.Rcode != dns.RcodeNameError && m.Rcode != dns.RcodeYXDomain {
 		t.Fatalf("answers with rcode %d: %v", m.Rcode, m)
 	}
 	if m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeNotImplemented {
@@ -84,12 +84,12 @@ func checkCut(t *testing.T, q, b, whole []byte) {
 	limit := c.v.limit(UDP)
 	w := parse(t, whole)
 	m := checkReply(t, q, b, limit)
-	if m.Truncated != (len(whole) > limit) {
-		t.Fatalf("truncated: %v, of %d octets with room for %d", m.Truncated, len(whole), limit)
+	if m.Truncated && len(whole) <= limit {
+		t.Fatalf("truncated %d octets with room for %d", len(whole), limit)
 	}
 	if !m.Truncated {
-		if all(t, b) != all(t, whole) {
-			t.Fatalf("over UDP %s\nover TCP %s", brief(m), brief(w))
+		if got := brief(m); len(whole) <= limit && got != brief(w) || section(m.Answer) != section(w.Answer) || section(m.Ns) != section(w.Ns) {
+			t.Fatalf("over UDP %s\nover TCP %s", got, brief(w))
 		}
 		return
 	}

@@ -18,7 +18,8 @@ type writer struct {
 //
 // Records that do not fit are left out as a whole, with TC set, and then the sections stay empty: half a section could
 // be taken for the whole. Glue alone may lack, with TC as well, since without the addresses of servers below the
-// cut a referral leads nowhere (RFC 9471); those come first in it, but are not told apart.
+// cut a referral leads nowhere (RFC 9471). Of the other additional records, those stand that fit, up to the first RRset
+// that does not, and TC tells nothing of them (RFC 2181, section 9).
 func (r *result) write(out, q []byte, v *query, limit int) []byte {
 	w := writer{b: append(out, q[:v.end]...), start: len(out)}
 	w.end = w.start + limit - v.optSize(r.failOpen())
@@ -46,11 +47,19 @@ func (w *writer) sections(r *result) {
 		w.b, an, ns = w.b[:first], 0, 0
 	}
 	ar := 0
-	if fits && r.additional != nil {
-		ar, fits = w.append(r.additional)
+	if fits && r.glue != nil {
+		ar, fits = w.append(r.glue)
 	}
 	if !fits {
 		w.b[w.start+2] |= flagTC
+	} else {
+		for _, set := range r.extra {
+			n, fits := w.append(set)
+			if !fits {
+				break
+			}
+			ar += n
+		}
 	}
 	w.count(6, an)
 	w.count(8, ns)

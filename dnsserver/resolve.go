@@ -12,17 +12,19 @@ import (
 // A result is what the zones have for one name and type: what goes into which section. Both ways write replies from
 // results, so that they cannot differ in what they answer.
 type result struct {
-	rcode      int
-	aa         bool
-	zone       *zones.Zone // nil if the name is in none
-	answer     [steer.MaxAnswers]*zones.RRset
-	answers    int             // how many of answer hold
-	authority  [2]*zones.RRset // nil where there is none
-	additional *zones.RRset    // nil if there is none
-	alias      bool            // answer is a CNAME that stands for the records asked for
-	service    *zones.Service  // nil if the answer does not depend on the client; pick holds if not
-	pick       steer.Pick
-	scope      int // of the client subnet, in bits
+	rcode     int
+	aa        bool
+	zone      *zones.Zone // nil if the name is in none
+	answer    [steer.MaxAnswers]*zones.RRset
+	answers   int             // how many of answer hold
+	authority [2]*zones.RRset // nil where there is none
+	glue      *zones.RRset    // what the reply must carry as well; nil if there is none
+	extra     []*zones.RRset  // what it may carry as well
+	alias     bool            // answer is a CNAME that stands for the records asked for
+	renamed   bool            // answer is a DNAME above the name
+	service   *zones.Service  // nil if the answer does not depend on the client; pick holds if not
+	pick      steer.Pick
+	scope     int // of the client subnet, in bits
 }
 
 // resolve finds what goes into a reply for name, which is that of the query v or the end of its aliases so far.
@@ -32,6 +34,11 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 	}
 	m := s.Set.Find(name)
 	r.zone, r.aa = m.Zone, true
+	if v.qtype == dns.TypeDS && m.Kind == zones.Exact && m.Zone.Above != nil && len(name) == len(m.Zone.Wire) {
+		r.zone = m.Zone.Above.Zone
+		r.refer(m.Zone.Above, name, v)
+		return
+	}
 	switch m.Kind {
 	case zones.NotAuth:
 		r.rcode, r.aa = dns.RcodeRefused, false
@@ -40,6 +47,9 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 		r.authority[0] = m.Zone.Negative
 	case zones.Referral:
 		r.refer(m.Node.Cut, name, v)
+	case zones.Renamed:
+		r.add(m.Node.DNAME)
+		r.renamed = true
 	default:
 		r.node(s, m.Node, v, source)
 		if r.answers == 0 {
@@ -73,7 +83,7 @@ func (r *result) refer(cut *zones.Cut, name []byte, v *query) {
 	if v.do {
 		r.authority[1] = cut.DS
 	}
-	r.additional = cut.Glue
+	r.glue, r.extra = cut.Glue, cut.Beside
 }
 
 func labels(name []byte) (n int) {
@@ -126,6 +136,7 @@ func (r *result) add(set *zones.RRset) {
 	if set != nil {
 		r.answer[r.answers] = set
 		r.answers++
+		r.extra = set.Extra
 	}
 }
 

@@ -36,6 +36,7 @@ type conversation struct {
 	broken bool      // not a message, or not as RFC 6891 and RFC 7871 want it
 
 	reply    dns.Msg
+	extra    [][]dns.RR // what goes into the reply's additional section where it fits, by RRset
 	scope    int
 	failOpen bool
 }
@@ -168,12 +169,33 @@ func (c *conversation) follow() (first *zones.Zone) {
 			return first
 		}
 		c.add(&r, owner)
-		if !r.alias || step+1 == steer.MaxAliases {
+		target := ""
+		switch {
+		case r.renamed:
+			target = c.rename(&r, owner)
+		case r.alias:
+			target = r.target()
+		}
+		if target == "" || step+1 == steer.MaxAliases {
 			return first
 		}
-		owner = r.target()
+		owner = target
 		n = wireName(name[:], owner)
 	}
+}
+
+// rename adds the CNAME that the DNAME of r makes of owner, a name below it, and returns the new name; "" if that has
+// more than 255 octets: the rcode tells (RFC 6672, sections 2.2 and 3.1).
+func (c *conversation) rename(r *result, owner string) (target string) {
+	dname := r.answer[0].RRs[0].(*dns.DNAME)
+	if target = zones.Rename(dname, owner); target == "" {
+		c.reply.Rcode = dns.RcodeYXDomain
+		return ""
+	}
+	c.reply.Answer = append(c.reply.Answer, &dns.CNAME{
+		Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: dname.Hdr.Ttl}, Target: target,
+	})
+	return target
 }
 
 // owns tells if the answer has records of that name: the aliases go round in a circle.
@@ -190,7 +212,11 @@ func (c *conversation) add(r *result, owner string) {
 	for _, set := range r.answer[:r.answers] {
 		for _, rr := range set.RRs {
 			rr = dns.Copy(rr)
-			rr.Header().Name = owner // of a wildcard's record it is the name that was asked for
+			if !r.renamed {
+				rr.Header().Name = owner // of a wildcard's record it is the name that was asked for
+			} else if c.has(rr) {
+				continue // the same DNAME may rename twice
+			}
 			c.reply.Answer = append(c.reply.Answer, rr)
 		}
 	}
@@ -199,9 +225,17 @@ func (c *conversation) add(r *result, owner string) {
 			c.reply.Ns = append(c.reply.Ns, set.RRs...)
 		}
 	}
-	if r.additional != nil {
-		c.reply.Extra = append(c.reply.Extra, r.additional.RRs...)
+	if r.glue != nil {
+		c.reply.Extra = append(c.reply.Extra, r.glue.RRs...)
 	}
+	for _, set := range r.extra {
+		c.extra = append(c.extra, set.RRs)
+	}
+}
+
+// has tells if the answer has a record.
+func (c *conversation) has(rr dns.RR) bool {
+	return slices.ContainsFunc(c.reply.Answer, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) })
 }
 
 // write appends the reply, of at most limit octets; what is left out is as on the fast way.
@@ -209,18 +243,28 @@ func (c *conversation) write(out []byte, limit int) []byte {
 	m := &c.reply
 	m.Compress = true
 	glue := m.Extra // or a TSIG
-	for _, leaveOut := range []func(){
-		func() {},
-		func() { m.Truncated, glue = true, nil },
-		func() { m.Answer, m.Ns = nil, nil },
-	} {
-		leaveOut()
-		m.Extra = append(c.opt(), glue...)
+	for {
+		m.Extra = slices.Concat(c.opt(), glue, slices.Concat(c.extra...))
 		if b, err := m.Pack(); err == nil && len(b) <= limit {
 			return append(out, b...)
 		}
+		switch {
+		case len(c.extra) > 0:
+			c.extra = c.extra[:len(c.extra)-1]
+		case !m.Truncated:
+			m.Truncated, glue = true, nil
+		case len(m.Answer)+len(m.Ns) > 0:
+			m.Answer, m.Ns = nil, nil
+		default:
+			return c.failed(out)
+		}
 	}
-	// What was read from a packet or a zone file packs, and a question with OPT fits. Should it not, the asker is told.
+}
+
+// failed is the reply if none can be packed. What was read from a packet or a zone file packs, and a question with OPT
+// fits; should it not, the asker is told.
+func (c *conversation) failed(out []byte) []byte {
+	m := &c.reply
 	m.Rcode = dns.RcodeServerFailure
 	return append(out, byte(m.Id>>8), byte(m.Id), flagQR|byte(m.Opcode)<<3, byte(m.Rcode), 0, 0, 0, 0, 0, 0, 0, 0)
 }

@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -87,7 +88,11 @@ func (s *Snapshot) Explain(v *healthmesh.View, name string, qtype uint16, asker 
 			e.service(s, v, m.Node.Service, qtype, c, location)
 			break
 		}
-		target := e.static(m, qtype)
+		name, _, err := dns.UnpackDomainName(wire[:n], 0)
+		if err != nil {
+			return nil, err
+		}
+		target := e.static(m, name, qtype)
 		if target == "" {
 			break
 		}
@@ -118,13 +123,17 @@ func (e *Explanation) place(t *geo.Table, c geo.Client) geo.Location {
 }
 
 // static explains a name that no service owns; it returns the target if the name is an alias.
-func (e *Explanation) static(m zones.Match, qtype uint16) (target string) {
+func (e *Explanation) static(m zones.Match, name string, qtype uint16) (target string) {
 	effect := "the zone has no such name"
 	switch {
 	case m.Kind == zones.NotAuth:
 		effect = "in none of the zones served here: the asker goes on elsewhere"
 	case m.Kind == zones.Referral:
 		effect = "delegated at " + m.Node.Cut.Name
+	case m.Kind == zones.Renamed:
+		e.answer(m.Node.DNAME)
+		target = zones.Rename(m.Node.DNAME.RRs[0].(*dns.DNAME), name)
+		effect = "renamed by the DNAME at " + m.Node.Name + " to " + cmp.Or(target, "a name of more than 255 octets")
 	case m.Kind != zones.Missing:
 		effect, target = e.records(m.Node, qtype)
 	}

@@ -45,6 +45,8 @@ func TestExplanations(t *testing.T) {
 			[]string{"zone an alias of www.example.org.", "zone in none of the zones served here"}},
 		{"a circle of aliases", service("nearest", three...), up, "round", dns.TypeA, amsterdam + "/32", "",
 			[]string{"zone an alias of round.geo.example.com."}},
+		{"below a DNAME", service("nearest", three...), up, "www.moved", dns.TypeA, amsterdam + "/32", "eu-west",
+			[]string{"zone renamed by the DNAME at moved.geo.example.com. to www.geo.example.com.", "pick eu-west, the only one"}},
 		{"records of the zone", service("nearest", three...), up, "info", dns.TypeTXT, amsterdam + "/32", "", []string{"zone answered from the zone file"}},
 		{"no records of the type", service("nearest", three...), up, "info", dns.TypeA, amsterdam + "/32", "", []string{"zone the name has no A records"}},
 		{"no such name", service("nearest", three...), up, "nothing", dns.TypeA, amsterdam + "/32", "", []string{"zone the zone has no such name"}},

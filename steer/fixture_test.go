@@ -35,7 +35,7 @@ var sites = map[string]zones.RegionConfig{
 func load(t testing.TB, services ...zones.ServiceConfig) *zones.Set {
 	t.Helper()
 	dir := t.TempDir()
-	zone := "$ORIGIN geo.example.com.\n$TTL 300\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\ninfo TXT x\nalias CNAME www\nout CNAME www.example.org.\nround CNAME round\nchild NS ns.child\nns.child A 192.0.2.4\n"
+	zone := "$ORIGIN geo.example.com.\n$TTL 300\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\ninfo TXT x\nalias CNAME www\nout CNAME www.example.org.\nround CNAME round\nmoved DNAME geo.example.com.\nchild NS ns.child\nns.child A 192.0.2.4\n"
 	if err := os.WriteFile(filepath.Join(dir, "z"), []byte(zone), 0o600); err != nil {
 		t.Fatal(err)
 	}

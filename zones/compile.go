@@ -18,7 +18,7 @@ type draft struct {
 	zone    *Zone
 	apex    string // in wire format, as every name here
 	names   map[string][]record
-	inner   map[string]bool // apexes of all zones of the set, this one's too
+	zones   map[string]*Zone // all of the set by apex, this one too
 	problem func(file string, line int, found, accepted string)
 }
 
@@ -143,39 +143,104 @@ func (d *draft) find(key string, t uint16) []record {
 	return nil
 }
 
-// above returns what stands at or above a name and hides it from this zone: the
-// highest delegation, or the apex of another zone of the set, whichever is higher.
-func (d *draft) above(key string) (cut, inner string) {
-	for ; key != d.apex; key = parent(key) {
-		if d.inner[key] {
-			cut, inner = "", key
-		} else if d.find(key, dns.TypeNS) != nil {
-			cut, inner = key, ""
+// above returns what stands at or above a name and hides it from this zone, "" if nothing does: the highest of the
+// delegations and of the apexes of other zones of the set at or above it, and of the DNAMEs above it.
+func (d *draft) above(key string) (hider string) {
+	for at := key; ; at = parent(at) {
+		below := at != key && d.find(at, dns.TypeDNAME) != nil
+		if at == d.apex {
+			if below {
+				hider = at
+			}
+			return hider
+		}
+		if below || d.zones[at] != nil || d.find(at, dns.TypeNS) != nil {
+			hider = at
 		}
 	}
-	return cut, inner
 }
 
 // build makes the zone's nodes. The draft has been checked.
 func (d *draft) build(s *Set) {
 	for key, recs := range d.names {
-		switch cut, inner := d.above(key); {
-		case inner != "":
-			s.node(parent(inner), d.zone) // the names above the inner zone exist
-		case cut == key:
+		switch above := d.above(key); {
+		case above == "":
+			d.records(s.node(key, d.zone), key, recs)
+		case d.zones[above] != nil && above != d.apex:
+			s.node(parent(above), d.zone) // the names above the inner zone exist
+			if above == key && d.find(key, dns.TypeNS) != nil {
+				inner := d.zones[above]
+				inner.Above = d.cut(key, inner.Name)
+			}
+		case above == key:
 			n := s.node(key, d.zone)
 			n.Cut = d.cut(key, n.Name)
-		case cut != "": // occluded
-		default:
-			n := s.node(key, d.zone)
-			for set := range sets(recs) {
-				if rrset := d.pack(set, n.Name, ""); rrset != nil {
-					n.Sets = append(n.Sets, rrset)
+		}
+	}
+	d.finish(s.names[d.apex])
+}
+
+// records gives a node the records of its name.
+func (d *draft) records(n *Node, key string, recs []record) {
+	for set := range sets(recs) {
+		rrset := d.pack(set, n.Name, "")
+		if rrset == nil {
+			continue
+		}
+		rrset.Extra = d.extra(key, set)
+		if n.Sets = append(n.Sets, rrset); rrset.Type == dns.TypeDNAME {
+			n.DNAME = rrset
+		}
+	}
+}
+
+// maxExtra is the most RRsets beside an answer; more hosts than half of these have no place in 1232 octets.
+const maxExtra = 32
+
+// extra is the addresses that the zone has of the hosts that the records at key name (RFC 1035, section 3.3; RFC 2782;
+// RFC 9460, section 4.1), each once.
+func (d *draft) extra(key string, recs []record) (sets []*RRset) {
+	seen := map[string]bool{}
+	for _, r := range recs {
+		host := d.host(r.rr)
+		if host == "" || seen[host] || isWildcard(host) || !isWithin(host, d.apex) || d.above(host) != "" {
+			continue
+		}
+		seen[host] = true
+		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			if addresses := d.find(host, t); addresses != nil && len(sets) < maxExtra {
+				if set := d.pack(addresses, textName(key), ""); set != nil {
+					sets = append(sets, set)
 				}
 			}
 		}
 	}
-	d.finish(s.names[d.apex])
+	return sets
+}
+
+// host is the name in wire format whose addresses the asker of a record will want next, "" if there is none.
+func (d *draft) host(rr dns.RR) string {
+	name := ""
+	switch rr := rr.(type) {
+	case *dns.NS:
+		name = rr.Ns
+	case *dns.MX:
+		name = rr.Mx
+	case *dns.SRV:
+		name = rr.Target
+	case *dns.SVCB:
+		name = rr.Target
+	case *dns.HTTPS:
+		name = rr.Target
+	}
+	if name == "" || name == "." {
+		return ""
+	}
+	host, err := wireName(name)
+	if err != nil {
+		return "" // it was packed before
+	}
+	return host
 }
 
 // finish makes what the zone itself carries.
@@ -189,24 +254,26 @@ func (d *draft) finish(apex *Node) {
 // cut makes the delegation at a name.
 func (d *draft) cut(key, name string) *Cut {
 	ns := d.find(key, dns.TypeNS)
-	c := &Cut{Name: name, NS: d.pack(ns, "", name)}
+	c := &Cut{Name: name, Zone: d.zone, NS: d.pack(ns, "", name)}
 	if ds := d.find(key, dns.TypeDS); ds != nil {
 		c.DS = d.pack(ds, "", name)
 	}
-	var below, beside []record
+	var glue []record
 	for _, r := range ns {
-		host, err := wireName(r.rr.(*dns.NS).Ns)
-		if err != nil || !isWithin(host, d.apex) {
+		host := d.host(r.rr)
+		if host == "" || !isWithin(host, d.apex) {
 			continue
 		}
-		glue := slices.Concat(d.find(host, dns.TypeA), d.find(host, dns.TypeAAAA))
-		if isWithin(host, key) {
-			below = append(below, glue...)
-		} else {
-			beside = append(beside, glue...)
+		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			addresses := d.find(host, t)
+			if isWithin(host, key) {
+				glue = append(glue, addresses...)
+			} else if addresses != nil && len(c.Beside) < maxExtra {
+				c.Beside = append(c.Beside, d.pack(addresses, "", name))
+			}
 		}
 	}
-	if glue := append(below, beside...); len(glue) > 0 {
+	if len(glue) > 0 {
 		c.Glue = d.pack(glue, "", name)
 	}
 	return c

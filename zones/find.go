@@ -1,11 +1,11 @@
 package zones
 
 // Find looks up a name in wire format, lower case, uncompressed, with the root's zero
-// (RFC 1034, section 4.3.2; RFC 4592). It does not allocate.
+// (RFC 6672, section 3.2, which replaces RFC 1034, section 4.3.2; RFC 4592). It does not allocate.
 //
-// The longest suffix of the name that is a node decides: it is the name, or the cut
-// above it, or the closest encloser, whose child "*" stands for what is missing. No
-// node is below a cut, and the nodes of a zone inside a zone are the inner zone's.
+// The longest suffix of the name that is a node decides: it is the name, or the cut or
+// the DNAME above it, or the closest encloser, whose child "*" stands for what is missing.
+// No node is below a cut or a DNAME, and the nodes of a zone inside a zone are the inner zone's.
 func (s *Set) Find(name []byte) Match {
 	labels := 0
 	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
@@ -33,6 +33,8 @@ func (n *Node) match(exact bool) Match {
 		return Match{Referral, n.Zone, n}
 	case exact:
 		return Match{Exact, n.Zone, n}
+	case n.DNAME != nil:
+		return Match{Renamed, n.Zone, n}
 	case n.star != nil:
 		return Match{Wildcard, n.Zone, n.star}
 	}

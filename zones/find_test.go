@@ -75,6 +75,10 @@ ns.cut  A 192.0.2.7
 low.cut NS ns.low.cut
 in.side NS ns.example.net.
 old.in.side A 192.0.2.9
+moved   DNAME new.example.net.
+moved   A 192.0.2.12
+old.moved A 192.0.2.13
+*.moved A 192.0.2.14
 *.in.side A 192.0.2.10
 `},
 		[2]string{"in.side.example", head + "own A 192.0.2.11\n"})
@@ -101,6 +105,9 @@ old.in.side A 192.0.2.9
 		{"old.in.side.example.", "missing", "in.side.example."}, // the outer zone has no say
 		{"1.2.3.4.5.6.7.8.9.www.example.", "missing", "example."},
 		{"1.2.3.4.5.6.7.8.9.wild.example.", "wildcard *.wild.example.", "example."},
+		{"moved.example.", "exact moved.example.", "example."}, // a DNAME renames what is below it
+		{"old.moved.example.", "renamed moved.example.", "example."},
+		{"a.b.moved.example.", "renamed moved.example.", "example."},
 		{"xample.", "not authoritative", ""},
 		{"wwwexample.", "not authoritative", ""},
 	} {
@@ -123,7 +130,18 @@ func TestFindInTheRootZone(t *testing.T) {
 	}
 }
 
-// A slowZone looks names up as RFC 1034, section 4.3.2 with RFC 4592 tell it, over the
+func TestFindBelowADNAMEOfTheApex(t *testing.T) {
+	s := mustLoad(t,
+		[2]string{"example", head + "@ DNAME example.net.\nwww A 192.0.2.1\nkept NS ns.example.net.\n"},
+		[2]string{"kept.example", head + "www A 192.0.2.2\n"})
+	for name, want := range map[string]string{"example.": "exact example.", "www.example.": "renamed example.", "www.kept.example.": "exact www.kept.example."} {
+		if got := s.Find(wire(name)).brief(); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// A slowZone looks names up as RFC 6672, section 3.2 with RFC 4592 tell it, over the
 // list of owner names.
 type slowZone struct {
 	apex   string
@@ -161,6 +179,9 @@ func slowFind(zones []slowZone, name string) string {
 			}
 			return "missing"
 		}
+		if z.owners[here] == "DNAME" && n < len(labels) {
+			return "renamed " + here
+		}
 	}
 	return "exact " + name
 }
@@ -182,12 +203,12 @@ func TestFindIsWhatTheRFCsSayOnAnyZone(t *testing.T) {
 			z := slowZone{apex: apex, owners: map[string]string{}}
 			text := head
 			for _, owner := range rapid.SliceOfNDistinct(under(apex), 0, 8, rapid.ID).Draw(rt, apex) {
-				kind := rapid.SampledFrom([]string{"A", "A", "CNAME", "NS"}).Draw(rt, owner)
+				kind := rapid.SampledFrom([]string{"A", "A", "CNAME", "NS", "DNAME"}).Draw(rt, owner)
 				if kind == "NS" && owner[0] == '*' {
 					kind = "A"
 				}
 				z.owners[owner] = kind
-				text += owner + " " + kind + " " + map[string]string{"A": "192.0.2.1", "CNAME": "w.example.", "NS": "w.example.net."}[kind] + "\n"
+				text += owner + " " + kind + " " + map[string]string{"A": "192.0.2.1", "CNAME": "w.example.", "NS": "w.example.net.", "DNAME": "w.example.net."}[kind] + "\n"
 			}
 			slow = append(slow, z)
 			texts = append(texts, [2]string{apex, text})
@@ -266,16 +287,80 @@ bare    NS ns.example.net.
 	if cut.NS.TTL != 300 || len(cut.NS.RRs) != 4 || cut.DS == nil {
 		t.Errorf("NS %v, DS %v", cut.NS, cut.DS)
 	}
-	var glue []string
-	for _, rr := range cut.Glue.RRs {
-		glue = append(glue, strings.Join(strings.Fields(rr.String()), " "))
+	if got, want := texts(cut.Glue), []string{"ns.cut.example. 300 IN A 192.0.2.2", "ns.cut.example. 300 IN AAAA 2001:db8::2"}; !slices.Equal(got, want) {
+		t.Errorf("glue %q, want %q", got, want)
 	}
-	if want := []string{"ns.cut.example. 300 IN A 192.0.2.2", "ns.cut.example. 300 IN AAAA 2001:db8::2",
-		"ns.other.example. 300 IN AAAA 2001:db8::1", "ns.plain.example. 300 IN A 192.0.2.1"}; !slices.Equal(glue, want) {
-		t.Errorf("glue %q, want %q", glue, want)
+	if got, want := texts(cut.Beside...), []string{"ns.other.example. 300 IN AAAA 2001:db8::1", "ns.plain.example. 300 IN A 192.0.2.1"}; !slices.Equal(got, want) {
+		t.Errorf("beside %q, want %q", got, want)
 	}
 	if bare := s.Find(wire("bare.example.")).Node.Cut; bare.Glue != nil || bare.DS != nil {
 		t.Errorf("glue %v, DS %v for a server elsewhere", bare.Glue, bare.DS)
+	}
+}
+
+// texts is the records of sets, each as its text.
+func texts(sets ...*RRset) (texts []string) {
+	for _, set := range sets {
+		for _, rr := range set.RRs {
+			texts = append(texts, strings.Join(strings.Fields(rr.String()), " "))
+		}
+	}
+	return texts
+}
+
+func TestAnswersBringTheAddressesOfTheirHosts(t *testing.T) {
+	s := mustLoad(t, [2]string{"example", head + `
+mail    MX 10 a.host
+mail    MX 10 b.host
+mail    MX 20 a.host
+mail    MX 30 elsewhere.example.net.
+mail    MX 40 mail
+mail    A 192.0.2.1
+a.host  A 192.0.2.2
+a.host  A 192.0.2.3
+b.host  AAAA 2001:db8::2
+*.wild  SRV 0 0 22 a.host
+web     HTTPS 1 b.host.example. alpn=h2
+self    HTTPS 1 . alpn=h2
+self    A 192.0.2.4
+cut     NS ns.cut
+ns.cut  A 192.0.2.5
+low     MX 10 ns.cut
+alias   CNAME a.host
+`})
+	for _, c := range []struct {
+		name  string
+		qtype uint16
+		want  []string
+	}{
+		{"mail.example.", dns.TypeMX, []string{"a.host.example. 300 IN A 192.0.2.2", "a.host.example. 300 IN A 192.0.2.3",
+			"b.host.example. 300 IN AAAA 2001:db8::2", "mail.example. 300 IN A 192.0.2.1"}},
+		{"x.wild.example.", dns.TypeSRV, []string{"a.host.example. 300 IN A 192.0.2.2", "a.host.example. 300 IN A 192.0.2.3"}},
+		{"web.example.", dns.TypeHTTPS, []string{"b.host.example. 300 IN AAAA 2001:db8::2"}},
+		{"self.example.", dns.TypeHTTPS, nil},
+		{"low.example.", dns.TypeMX, nil}, // the child's, which is not ours to tell
+		{"alias.example.", dns.TypeCNAME, nil},
+		{"mail.example.", dns.TypeA, nil},
+	} {
+		if got := texts(s.Find(wire(c.name)).Node.RRset(c.qtype).Extra...); !slices.Equal(got, c.want) {
+			t.Errorf("%s %s: %q, want %q", c.name, dns.Type(c.qtype), got, c.want)
+		}
+	}
+}
+
+// Of a zone inside a zone, the outer one has the delegation, unless a higher one hides it.
+func TestAnInnerZoneKnowsItsDelegation(t *testing.T) {
+	s := mustLoad(t,
+		[2]string{"example", head + "in NS ns.example.net.\nin DS 1 8 2 0000000000000000000000000000000000000000000000000000000000000000\ncut NS ns.example.net.\nin.cut NS ns.example.net.\n"},
+		[2]string{"in.example", head}, [2]string{"in.cut.example", head}, [2]string{"not.example", head})
+	in := s.Find(wire("in.example.")).Zone
+	if in.Above == nil || in.Above.Zone.Name != "example." || in.Above.DS == nil {
+		t.Errorf("in.example: delegation %+v", in.Above)
+	}
+	for _, name := range []string{"example.", "in.cut.example.", "not.example."} {
+		if z := s.Find(wire(name)).Zone; z.Name != name || z.Above != nil {
+			t.Errorf("%s: zone %s, delegation %+v", name, z.Name, z.Above)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // Problems of a zone file stand at the zone's key "file", with the file's name and
 // line in the value.
 func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporter) *Set {
-	l := &loader{dir: dir, inner: map[string]bool{}, broken: map[int]bool{}, set: &Set{names: map[string]*Node{}}}
+	l := &loader{dir: dir, zones: map[string]*Zone{}, broken: map[int]bool{}, set: &Set{names: map[string]*Node{}}}
 	l.report = func(key string, value any, accepted string) {
 		l.problems++
 		report(key, value, accepted)
@@ -53,9 +53,9 @@ type loader struct {
 	report   Reporter
 	problems int
 	set      *Set
-	inner    map[string]bool // apexes of all zones
-	drafts   []*draft        // by zone; nil where the zone's own keys are wrong
-	broken   map[int]bool    // zones whose files are wrong: they have no nodes
+	zones    map[string]*Zone // by apex
+	drafts   []*draft         // by zone; nil where the zone's own keys are wrong
+	broken   map[int]bool     // zones whose files are wrong: they have no nodes
 }
 
 // zone reads and checks one zone's file.
@@ -69,13 +69,13 @@ func (l *loader) zone(i int, c *ZoneConfig) {
 	case isWildcard(wire):
 		l.report(key+".name", c.Name, "a name without \"*\"")
 		return
-	case l.inner[wire]:
+	case l.zones[wire] != nil:
 		l.report(key+".name", c.Name, "each zone once")
 		return
 	}
-	l.inner[wire] = true
 	z := &Zone{Index: i, Name: textName(wire), Wire: []byte(wire)}
-	d := &draft{zone: z, apex: wire, names: map[string][]record{}, inner: l.inner}
+	l.zones[wire] = z
+	d := &draft{zone: z, apex: wire, names: map[string][]record{}, zones: l.zones}
 	d.problem = func(file string, line int, found, accepted string) {
 		l.fileProblem(i, c.File, file, line, found, accepted)
 	}
@@ -124,7 +124,11 @@ func (l *loader) nameServers(d *draft) {
 		if m.Zone != d.zone || m.Kind == Referral {
 			continue
 		}
-		if n := m.Node; n == nil || n.RRset(dns.TypeA) == nil && n.RRset(dns.TypeAAAA) == nil && (n.Service == nil || n.Service.CNAME) {
+		n := m.Node
+		if m.Kind == Renamed {
+			n = nil
+		}
+		if n == nil || n.RRset(dns.TypeA) == nil && n.RRset(dns.TypeAAAA) == nil && (n.Service == nil || n.Service.CNAME) {
 			d.problem(r.file, r.line, "name server "+textName(host)+" has no address in the zone", "name servers with A or AAAA records, and no CNAME")
 		}
 	}

@@ -71,6 +71,20 @@ func nameLen(b []byte) int {
 	return 0
 }
 
+// Rename puts a DNAME's target in place of its owner at the end of an absolute name below that (RFC 6672, section 2.2).
+// It returns "" if that has more than 255 octets.
+func Rename(dname *dns.DNAME, name string) (target string) {
+	starts := dns.Split(name)
+	target = name[:starts[len(starts)-dns.CountLabel(dname.Hdr.Name)]]
+	if dname.Target != "." {
+		target += dname.Target
+	}
+	if _, err := wireName(target); err != nil {
+		return ""
+	}
+	return target
+}
+
 func parent(wire string) string { return wire[1+int(wire[0]):] }
 
 func isWildcard(wire string) bool { return strings.HasPrefix(wire, "\x01*") }

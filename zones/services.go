@@ -130,6 +130,8 @@ func (l *loader) collision(wire string, s *Service) string {
 	switch {
 	case m.Kind == Referral:
 		return "a name that is not delegated; the zone file delegates " + m.Node.Name
+	case m.Kind == Renamed:
+		return "a name that is not below the DNAME at " + m.Node.Name
 	case m.Zone != s.Zone:
 		return "a name of this zone; it is in the zone " + m.Zone.Name
 	case m.Kind != Exact:

@@ -160,7 +160,8 @@ func FuzzZoneFile(f *testing.F) {
 			sameAsLibrary(t, text, r.records)
 		}
 		apex := string(wire("example."))
-		d := &draft{zone: &Zone{Name: "example.", Wire: []byte(apex)}, apex: apex, names: map[string][]record{}, inner: map[string]bool{apex: true}, problem: problem}
+		z := &Zone{Name: "example.", Wire: []byte(apex)}
+		d := &draft{zone: z, apex: apex, names: map[string][]record{}, zones: map[string]*Zone{apex: z}, problem: problem}
 		d.add(r.records)
 		d.check()
 		if problems > 0 {

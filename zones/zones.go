@@ -39,6 +39,7 @@ type Zone struct {
 	Wire     []byte // the same in wire format, with the root's zero
 	SOA      *RRset // as in the file
 	Negative *RRset // the SOA with the negative TTL (RFC 2308, section 5)
+	Above    *Cut   // the delegation to this zone if the zone that delegates it is in the set too, else nil
 }
 
 // Policy is how a service's regions are ranked.
@@ -95,15 +96,18 @@ type Node struct {
 	Service *Service // nil if not steered
 	Sets    []*RRset // by ascending type; beside a service those that it leaves alone; none at a cut
 	Cut     *Cut     // the delegation at this name, nil if none; no node is below a cut
+	DNAME   *RRset   // the one of Sets, nil if none; no node of the zone is below it (RFC 6672, section 2.4)
 	star    *Node    // the child "*", nil if none
 }
 
 // A Cut is a delegation: what a referral carries.
 type Cut struct {
-	Name string // absolute, lower case
-	NS   *RRset // packed for a query name at or below the cut, as DS and Glue are
-	DS   *RRset // nil if none
-	Glue *RRset // addresses that the zone has of its servers, those below the cut first; nil if none; names and types mixed
+	Name   string   // absolute, lower case
+	Zone   *Zone    // the zone that delegates
+	NS     *RRset   // packed for a query name at or below the cut, as all here are
+	DS     *RRset   // nil if none
+	Glue   *RRset   // addresses of the servers at or below the cut, which a referral must carry (RFC 9471); nil if none; names and types mixed
+	Beside []*RRset // addresses that the zone has of the other servers, which a referral may carry
 }
 
 // An RRset is the records of one name and type, parsed and packed.
@@ -113,6 +117,7 @@ type RRset struct {
 	RRs    []dns.RR // owner names absolute
 	Packed Packed   // ready to be copied behind a question for this name
 	Sigs   Packed   // its RRSIGs, copied when DO is set; empty while unsigned
+	Extra  []*RRset // addresses that the zone has of the names in RRs, packed for the same question, to be added where they fit
 }
 
 // Kind says how a name was found.
@@ -123,6 +128,7 @@ const (
 	Exact                // Node is the name
 	Wildcard             // Node is the wildcard that stands for the name
 	Referral             // the name is at or below Node.Cut
+	Renamed              // the name is below Node.DNAME
 	Missing              // the zone has no such name: NXDOMAIN
 )
 
@@ -130,5 +136,5 @@ const (
 type Match struct {
 	Kind Kind
 	Zone *Zone // nil for NotAuth
-	Node *Node // nil for NotAuth and Missing; for Referral the node of the cut
+	Node *Node // nil for NotAuth and Missing; for Referral the node of the cut, for Renamed that of the DNAME
 }
