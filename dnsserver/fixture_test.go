@@ -68,6 +68,8 @@ moved DNAME deep
 moved TXT "not renamed itself"
 home DNAME example.org.
 round DNAME x.round
+up DNAME @
+up MX 1 ns1
 long DNAME ` + strings.Repeat(strings.Repeat("l", 60)+".", 3) + `geo.example.com.
 root DNAME .
 in NS ns.in

@@ -41,13 +41,13 @@ func (w *writer) sections(r *result) {
 	an, fits := w.section(r.answer[:r.answers])
 	ns := 0
 	if fits {
-		ns, fits = w.section(r.authority[:])
+		ns, fits = w.append(r.authority)
 	}
 	if !fits {
 		w.b, an, ns = w.b[:first], 0, 0
 	}
 	ar := 0
-	if fits && r.glue != nil {
+	if fits {
 		ar, fits = w.append(r.glue)
 	}
 	if !fits {
@@ -87,9 +87,6 @@ func (w *writer) header(aa bool, rcode int) {
 // section appends RRsets; it reports how many records, and false if they do not all fit.
 func (w *writer) section(sets []*zones.RRset) (records int, ok bool) {
 	for _, set := range sets {
-		if set == nil {
-			continue
-		}
 		n, ok := w.append(set)
 		if !ok {
 			return 0, false
@@ -99,8 +96,11 @@ func (w *writer) section(sets []*zones.RRset) (records int, ok bool) {
 	return records, true
 }
 
-// append appends an RRset, or nothing if it does not fit.
+// append appends an RRset, or nothing if it does not fit. There is always room for none.
 func (w *writer) append(set *zones.RRset) (records int, ok bool) {
+	if set == nil {
+		return 0, true
+	}
 	if len(w.b)+len(set.Packed.Wire) > w.end {
 		return 0, false
 	}

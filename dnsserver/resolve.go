@@ -16,13 +16,13 @@ type result struct {
 	aa        bool
 	zone      *zones.Zone // nil if the name is in none
 	answer    [steer.MaxAnswers]*zones.RRset
-	answers   int             // how many of answer hold
-	authority [2]*zones.RRset // nil where there is none
-	glue      *zones.RRset    // what the reply must carry as well; nil if there is none
-	extra     []*zones.RRset  // what it may carry as well
-	alias     bool            // answer is a CNAME that stands for the records asked for
-	renamed   bool            // answer is a DNAME above the name
-	service   *zones.Service  // nil if the answer does not depend on the client; pick holds if not
+	answers   int            // how many of answer hold
+	authority *zones.RRset   // nil if there is none
+	glue      *zones.RRset   // what the reply must carry as well; nil if there is none
+	extra     []*zones.RRset // what it may carry as well
+	alias     bool           // answer is a CNAME that stands for the records asked for
+	renamed   bool           // answer is a DNAME above the name
+	service   *zones.Service // nil if the answer does not depend on the client; pick holds if not
 	pick      steer.Pick
 	scope     int // of the client subnet, in bits
 }
@@ -33,18 +33,16 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 		return
 	}
 	m := s.Set.Find(name)
-	r.zone, r.aa = m.Zone, true
-	if v.qtype == dns.TypeDS && m.Kind == zones.Exact && m.Zone.Above != nil && len(name) == len(m.Zone.Wire) {
-		r.zone = m.Zone.Above.Zone
-		r.refer(m.Zone.Above, name, v)
-		return
+	if v.qtype == dns.TypeDS && m.Kind == zones.Exact && m.Zone.Above.Zone != nil && len(name) == len(m.Zone.Wire) {
+		m = m.Zone.Above // the parent side has the DS (RFC 4035, section 3.1.4.1)
 	}
+	r.zone, r.aa = m.Zone, true
 	switch m.Kind {
 	case zones.NotAuth:
 		r.rcode, r.aa = dns.RcodeRefused, false
 	case zones.Missing:
 		r.rcode = dns.RcodeNameError
-		r.authority[0] = m.Zone.Negative
+		r.authority = m.Zone.Negative
 	case zones.Referral:
 		r.refer(m.Node.Cut, name, v)
 	case zones.Renamed:
@@ -53,7 +51,7 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 	default:
 		r.node(s, m.Node, v, source)
 		if r.answers == 0 {
-			r.authority[0] = m.Zone.Negative
+			r.authority = m.Zone.Negative
 		}
 	}
 }
@@ -74,15 +72,12 @@ func refusal(qtype uint16) int {
 func (r *result) refer(cut *zones.Cut, name []byte, v *query) {
 	if v.qtype == dns.TypeDS && labels(name) == dns.CountLabel(cut.Name) {
 		if r.add(cut.DS); cut.DS == nil {
-			r.authority[0] = r.zone.Negative
+			r.authority = r.zone.Negative
 		}
 		return
 	}
 	r.aa = false
-	r.authority[0] = cut.NS
-	if v.do {
-		r.authority[1] = cut.DS
-	}
+	r.authority = cut.NS // the DS goes along where the zone is signed (RFC 4035, section 3.1.4); none is
 	r.glue, r.extra = cut.Glue, cut.Beside
 }
 

@@ -172,7 +172,9 @@ func (c *conversation) follow() (first *zones.Zone) {
 		target := ""
 		switch {
 		case r.renamed:
-			target = c.rename(&r, owner)
+			if target = c.rename(&r, owner); c.v.qtype == dns.TypeCNAME || c.v.qtype == dns.TypeANY {
+				return first // the one just made is what was asked for
+			}
 		case r.alias:
 			target = r.target()
 		}
@@ -198,9 +200,11 @@ func (c *conversation) rename(r *result, owner string) (target string) {
 	return target
 }
 
-// owns tells if the answer has records of that name: the aliases go round in a circle.
+// owns tells if the answer has a CNAME of that name: the aliases go round in a circle.
 func (c *conversation) owns(name string) bool {
-	return slices.ContainsFunc(c.reply.Answer, func(rr dns.RR) bool { return strings.EqualFold(rr.Header().Name, name) })
+	return slices.ContainsFunc(c.reply.Answer, func(rr dns.RR) bool {
+		return rr.Header().Rrtype == dns.TypeCNAME && strings.EqualFold(rr.Header().Name, name)
+	})
 }
 
 // add adds what one name of the chain has.
@@ -209,21 +213,20 @@ func (c *conversation) add(r *result, owner string) {
 	c.scope = max(c.scope, r.scope)
 	c.failOpen = c.failOpen || r.failOpen()
 	c.meter.answer(c.snapshot.Set, r)
+	before := c.reply.Answer
 	for _, set := range r.answer[:r.answers] {
 		for _, rr := range set.RRs {
 			rr = dns.Copy(rr)
 			if !r.renamed {
 				rr.Header().Name = owner // of a wildcard's record it is the name that was asked for
-			} else if c.has(rr) {
-				continue // the same DNAME may rename twice
 			}
-			c.reply.Answer = append(c.reply.Answer, rr)
+			if !has(before, rr) { // a DNAME may rename twice, and be what it leads to
+				c.reply.Answer = append(c.reply.Answer, rr)
+			}
 		}
 	}
-	for _, set := range r.authority {
-		if set != nil {
-			c.reply.Ns = append(c.reply.Ns, set.RRs...)
-		}
+	if r.authority != nil {
+		c.reply.Ns = append(c.reply.Ns, r.authority.RRs...)
 	}
 	if r.glue != nil {
 		c.reply.Extra = append(c.reply.Extra, r.glue.RRs...)
@@ -233,9 +236,9 @@ func (c *conversation) add(r *result, owner string) {
 	}
 }
 
-// has tells if the answer has a record.
-func (c *conversation) has(rr dns.RR) bool {
-	return slices.ContainsFunc(c.reply.Answer, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) })
+// has tells if a record is among others.
+func has(rrs []dns.RR, rr dns.RR) bool {
+	return slices.ContainsFunc(rrs, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) })
 }
 
 // write appends the reply, of at most limit octets; what is left out is as on the fast way.

@@ -21,6 +21,14 @@ var present = map[string]func() error{
 		return nil
 	},
 	"docker": func() error { _, err := findCompose(); return err },
+	"peers": func() error { // Debian's nsd, knot, bind9 and pdns-server with pdns-backend-bind
+		for _, p := range peers() {
+			if _, err := exec.LookPath(p.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 }
 
 // need skips a test that cannot run without what this machine lacks, one of the keys of present. It fails it if the

@@ -168,9 +168,8 @@ func (d *draft) build(s *Set) {
 			d.records(s.node(key, d.zone), key, recs)
 		case d.zones[above] != nil && above != d.apex:
 			s.node(parent(above), d.zone) // the names above the inner zone exist
-			if above == key && d.find(key, dns.TypeNS) != nil {
-				inner := d.zones[above]
-				inner.Above = d.cut(key, inner.Name)
+			if above == key {
+				d.zones[above].Above = d.at(key, recs)
 			}
 		case above == key:
 			n := s.node(key, d.zone)
@@ -178,6 +177,17 @@ func (d *draft) build(s *Set) {
 		}
 	}
 	d.finish(s.names[d.apex])
+}
+
+// at is what the zone has at the apex of a zone inside it.
+func (d *draft) at(key string, recs []record) Match {
+	n := &Node{Name: textName(key), Zone: d.zone}
+	if d.find(key, dns.TypeNS) != nil {
+		n.Cut = d.cut(key, n.Name)
+	} else {
+		d.records(n, key, recs)
+	}
+	return n.match(true)
 }
 
 // records gives a node the records of its name.
@@ -254,7 +264,7 @@ func (d *draft) finish(apex *Node) {
 // cut makes the delegation at a name.
 func (d *draft) cut(key, name string) *Cut {
 	ns := d.find(key, dns.TypeNS)
-	c := &Cut{Name: name, Zone: d.zone, NS: d.pack(ns, "", name)}
+	c := &Cut{Name: name, NS: d.pack(ns, "", name)}
 	if ds := d.find(key, dns.TypeDS); ds != nil {
 		c.DS = d.pack(ds, "", name)
 	}

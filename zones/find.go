@@ -41,6 +41,15 @@ func (n *Node) match(exact bool) Match {
 	return Match{Kind: Missing, Zone: n.Zone}
 }
 
+// undelegated is what the zone above has at an apex where it has no records: what it has at any such name.
+func (s *Set) undelegated(apex string) Match {
+	m := s.Find([]byte(parent(apex)))
+	if m.Kind == Exact {
+		return m.Node.match(false)
+	}
+	return m
+}
+
 // RRset returns the node's records of one type, nil if it has none.
 func (n *Node) RRset(qtype uint16) *RRset {
 	for _, set := range n.Sets {

@@ -348,19 +348,39 @@ alias   CNAME a.host
 	}
 }
 
-// Of a zone inside a zone, the outer one has the delegation, unless a higher one hides it.
-func TestAnInnerZoneKnowsItsDelegation(t *testing.T) {
+// Of a zone inside a zone, the outer one has the delegation, or what it has at any name.
+func TestAnInnerZoneKnowsWhatIsAbove(t *testing.T) {
 	s := mustLoad(t,
-		[2]string{"example", head + "in NS ns.example.net.\nin DS 1 8 2 0000000000000000000000000000000000000000000000000000000000000000\ncut NS ns.example.net.\nin.cut NS ns.example.net.\n"},
-		[2]string{"in.example", head}, [2]string{"in.cut.example", head}, [2]string{"not.example", head})
-	in := s.Find(wire("in.example.")).Zone
-	if in.Above == nil || in.Above.Zone.Name != "example." || in.Above.DS == nil {
-		t.Errorf("in.example: delegation %+v", in.Above)
-	}
-	for _, name := range []string{"example.", "in.cut.example.", "not.example."} {
-		if z := s.Find(wire(name)).Zone; z.Name != name || z.Above != nil {
-			t.Errorf("%s: zone %s, delegation %+v", name, z.Name, z.Above)
+		[2]string{"example", head + `
+in     NS ns.example.net.
+in     DS 1 8 2 0000000000000000000000000000000000000000000000000000000000000000
+cut    NS ns.example.net.
+in.cut NS ns.example.net.
+text   TXT "no delegation"
+*.wild A 192.0.2.1
+`},
+		[2]string{"in.example", head}, [2]string{"in.cut.example", head}, [2]string{"text.example", head},
+		[2]string{"in.wild.example", head}, [2]string{"not.example", head}, [2]string{"a.not.example", head})
+	for zone, want := range map[string]string{
+		"in.example.":      "referral in.example. of example.",
+		"in.cut.example.":  "referral cut.example. of example.",
+		"text.example.":    "exact text.example. of example.",
+		"in.wild.example.": "wildcard *.wild.example. of example.",
+		"not.example.":     "missing of example.",
+		"a.not.example.":   "missing of not.example.",
+	} {
+		m := s.Find(wire(zone)).Zone.Above
+		if m.Zone == nil {
+			t.Errorf("%s: nothing above, want %s", zone, want)
+		} else if got := m.brief() + " of " + m.Zone.Name; got != want {
+			t.Errorf("%s: %s, want %s", zone, got, want)
 		}
+	}
+	if m := s.Find(wire("in.example.")).Zone.Above; m.Node.Cut.DS == nil {
+		t.Error("in.example.: no DS above")
+	}
+	if m := s.Find(wire("example.")).Zone.Above; m.Zone != nil {
+		t.Errorf("example.: %+v above", m)
 	}
 }
 

@@ -28,6 +28,11 @@ func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporte
 			d.build(l.set)
 		}
 	}
+	for _, z := range l.set.Zones {
+		if len(z.Wire) > 1 && z.Above.Zone == nil {
+			z.Above = l.set.undelegated(string(z.Wire))
+		}
+	}
 	// Services come after the nodes of all zones, since a name that one zone's service
 	// asks for may be another zone's.
 	for i, d := range l.drafts {

@@ -39,7 +39,7 @@ type Zone struct {
 	Wire     []byte // the same in wire format, with the root's zero
 	SOA      *RRset // as in the file
 	Negative *RRset // the SOA with the negative TTL (RFC 2308, section 5)
-	Above    *Cut   // the delegation to this zone if the zone that delegates it is in the set too, else nil
+	Above    Match  // what the next zone of the set above has at this one's apex: its delegation, if all is well; no Zone if none is above
 }
 
 // Policy is how a service's regions are ranked.
@@ -103,7 +103,6 @@ type Node struct {
 // A Cut is a delegation: what a referral carries.
 type Cut struct {
 	Name   string   // absolute, lower case
-	Zone   *Zone    // the zone that delegates
 	NS     *RRset   // packed for a query name at or below the cut, as all here are
 	DS     *RRset   // nil if none
 	Glue   *RRset   // addresses of the servers at or below the cut, which a referral must carry (RFC 9471); nil if none; names and types mixed

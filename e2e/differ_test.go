@@ -1,0 +1,433 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+var (
+	peerSeed  = flag.Uint64("peers.seed", 1, "the seed of the zones and queries that are compared with the peers'")
+	peerCases = flag.Int("peers.cases", 20000, "how many queries are compared with the peers'")
+)
+
+// peerZones is how many zones the queries are spread over.
+const peerZones = 10
+
+// Where three of NSD, Knot DNS, BIND and PowerDNS give the same answer, nearcast gives it too, over zones and queries
+// that are made up. What is compared, and what is left out of it and why, says docs/CONFORMANCE.md.
+func TestPeers(t *testing.T) {
+	need(t, "peers")
+	g := &generator{Rand: rand.New(rand.NewPCG(*peerSeed, 0))}
+	dir := t.TempDir()
+	var names []string
+	texts := map[string]string{}
+	for i := range peerZones {
+		for zone, text := range g.zones(i) {
+			names = append(names, zone)
+			texts[zone] = text
+		}
+	}
+	slices.Sort(names)
+	config := ""
+	for _, zone := range names {
+		if err := os.WriteFile(filepath.Join(dir, zoneFile(zone)), []byte(texts[zone]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config += fmt.Sprintf("  - name: %s\n    file: %s\n", zone, zoneFile(zone))
+	}
+	ports := freePorts(t, 2)
+	config = fmt.Sprintf("listen: {dns: [127.0.0.1:%d], admin: 127.0.0.1:%d}\nzones:\n%s", ports[0], ports[1], config)
+	if err := os.WriteFile(filepath.Join(dir, "nearcast.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bin, err := nearcast()
+	if err != nil {
+		t.Fatal(err)
+	}
+	startServer(t, "nearcast", ports[0], names, bin, "serve", "-c", filepath.Join(dir, "nearcast.yaml"))
+	others := peers()
+	for _, p := range others {
+		p.start(t, dir, names)
+	}
+
+	cases := make([]*dns.Msg, *peerCases)
+	for i := range cases {
+		cases[i] = g.query()
+	}
+	ours := askAll(t, ports[0], cases)
+	theirs := make([][]*dns.Msg, len(others))
+	for i, p := range others {
+		theirs[i] = askAll(t, p.port, cases)
+	}
+	agreed, differences := 0, 0
+	for i, q := range cases {
+		replies := make([]*dns.Msg, len(others))
+		for j := range others {
+			replies[j] = theirs[j][i]
+		}
+		same, difference := compare(names, ours[i], replies)
+		if same {
+			agreed++
+		}
+		if difference == "" {
+			continue
+		}
+		if differences++; differences <= 10 {
+			t.Errorf("%s, %s", question(q), difference)
+		}
+	}
+	t.Logf("seed %d: %d queries, three peers agree on %d, nearcast differs on %d", *peerSeed, len(cases), agreed, differences)
+	if agreed < len(cases)*4/5 {
+		t.Errorf("the peers agree on %d of %d queries only: what is compared is little", agreed, len(cases))
+	}
+}
+
+func question(q *dns.Msg) string {
+	text := q.Question[0].Name + " " + dns.Type(q.Question[0].Qtype).String()
+	if o := q.IsEdns0(); o != nil {
+		text += fmt.Sprintf(" +edns=%d", o.UDPSize())
+		if o.Do() {
+			text += " +do"
+		}
+	}
+	return text
+}
+
+// askAll asks a server all queries over UDP, four at a time, and over TCP what it truncates.
+func askAll(t *testing.T, port int, queries []*dns.Msg) []*dns.Msg {
+	t.Helper()
+	replies := make([]*dns.Msg, len(queries))
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	const askers = 4
+	var wg sync.WaitGroup
+	for a := range askers {
+		wg.Go(func() {
+			conn, err := dns.DialTimeout("udp", address, queryTimeout)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			client := &dns.Client{Timeout: queryTimeout, UDPSize: dns.MaxMsgSize}
+			for i := a; i < len(queries); i += askers {
+				r, _, err := client.ExchangeWithConn(queries[i], conn)
+				if err == nil && r.Truncated {
+					r, _, err = (&dns.Client{Net: "tcp", Timeout: queryTimeout}).Exchange(queries[i], address)
+				}
+				if err != nil {
+					t.Errorf("port %d: %s: %v", port, question(queries[i]), err)
+					return
+				}
+				replies[i] = r
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return replies
+}
+
+// compare holds our reply against the peers'. It reports whether three of them agree, and where these and ours
+// differ.
+func compare(zones []string, ours *dns.Msg, theirs []*dns.Msg) (agreed bool, difference string) {
+	votes := map[string]int{}
+	var all []string
+	for _, m := range theirs {
+		text := normal(zones, m)
+		all = append(all, text)
+		votes[text]++
+	}
+	our := normal(zones, ours)
+	for text, n := range votes {
+		if n < 3 {
+			continue
+		}
+		if text != our {
+			return true, fmt.Sprintf("nearcast\n%s\n%d peers\n%s", our, n, text)
+		}
+		var agreeing []*dns.Msg
+		for i, m := range theirs {
+			if all[i] == text {
+				agreeing = append(agreeing, m)
+			}
+		}
+		return true, compareExtra(ours, agreeing)
+	}
+	return false, ""
+}
+
+// normal is what is compared of a reply as a whole: rcode, AA, EDNS, the answer and the authority section, each
+// sorted, without case, and without the apex NS that some servers add to answers.
+func normal(zones []string, m *dns.Msg) string {
+	head := dns.RcodeToString[m.Rcode]
+	if m.Authoritative {
+		head += " aa"
+	}
+	if o := m.IsEdns0(); o != nil {
+		head += fmt.Sprintf(" edns%d", o.Version())
+		if o.Do() {
+			head += " do"
+		}
+	}
+	authority := slices.DeleteFunc(slices.Clone(m.Ns), func(rr dns.RR) bool {
+		return rr.Header().Rrtype == dns.TypeNS && slices.Contains(zones, strings.ToLower(rr.Header().Name))
+	})
+	return strings.Join([]string{head, "answer:", sorted(m.Answer), "authority:", sorted(authority)}, "\n")
+}
+
+func sorted(rrs []dns.RR) string {
+	var texts []string
+	for _, rr := range rrs {
+		texts = append(texts, strings.ToLower(strings.Join(strings.Fields(rr.String()), " ")))
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, "\n")
+}
+
+// compareExtra compares the additional sections of replies that else agree: ours has what three peers have of servers
+// at or below a cut, and nothing that no peer has.
+func compareExtra(ours *dns.Msg, theirs []*dns.Msg) (difference string) {
+	count := map[string]int{}
+	owner := map[string]string{}
+	for _, m := range theirs {
+		for _, rr := range m.Extra {
+			if rr.Header().Rrtype != dns.TypeOPT {
+				text := sorted([]dns.RR{rr})
+				count[text]++
+				owner[text] = strings.ToLower(rr.Header().Name)
+			}
+		}
+	}
+	have := map[string]bool{}
+	for _, rr := range ours.Extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			continue
+		}
+		text := sorted([]dns.RR{rr})
+		if have[text] {
+			return "nearcast has twice, beside the answer: " + text
+		}
+		if have[text] = true; count[text] == 0 {
+			return "only nearcast has, beside the answer: " + text
+		}
+	}
+	for text, n := range count {
+		glue := slices.ContainsFunc(ours.Ns, func(rr dns.RR) bool {
+			return rr.Header().Rrtype == dns.TypeNS && dns.IsSubDomain(strings.ToLower(rr.Header().Name), owner[text])
+		})
+		if n >= 3 && glue && !have[text] {
+			return "nearcast has not the glue: " + text
+		}
+	}
+	return ""
+}
+
+// A generator makes up zones and queries for them. Its few labels make names meet.
+type generator struct {
+	*rand.Rand
+	apexes []string
+	owners [][]string // by apex
+}
+
+var (
+	peerLabels = []string{"a", "b", "c", "*"}
+	peerTypes  = []uint16{dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypeCAA}
+)
+
+// one picks one of a few.
+func one[T any](g *generator, of []T) T { return of[g.IntN(len(of))] }
+
+// name is a name of 1 to depth labels below apex.
+func (g *generator) name(apex string, depth int) string {
+	name := apex
+	for range 1 + g.IntN(depth) {
+		name = one(g, peerLabels) + "." + name
+	}
+	return name
+}
+
+// target is a name that records lead to: mostly in the zone.
+func (g *generator) target(apex string) string {
+	switch g.IntN(8) {
+	case 0:
+		return "host.elsewhere.example."
+	case 1:
+		return g.name(fmt.Sprintf("z%d.test.", g.IntN(peerZones)), 2)
+	}
+	return strings.TrimPrefix(g.name(apex, 3), "*.")
+}
+
+// zones makes up one zone and, for every other, a zone inside that.
+func (g *generator) zones(i int) map[string]string {
+	apex := fmt.Sprintf("z%d.test.", i)
+	made := map[string]string{}
+	inner := ""
+	if i%2 == 1 {
+		inner = strings.TrimPrefix(g.name(apex, 2), "*.")
+		if strings.Contains(inner, "*") || inner == apex {
+			inner = "in." + apex
+		}
+		made[inner] = g.zone(inner, "")
+	}
+	made[apex] = g.zone(apex, inner)
+	return made
+}
+
+// zone makes up a zone, with a delegation to inner if that is not "".
+func (g *generator) zone(apex, inner string) string {
+	var b strings.Builder
+	line := func(owner, format string, args ...any) {
+		fmt.Fprintf(&b, "%s %d IN %s\n", owner, 300, fmt.Sprintf(format, args...))
+	}
+	line(apex, "SOA ns1.%s host.%s 1 3600 600 604800 %d", apex, apex, 60+g.IntN(600))
+	if inner == "" && dns.CountLabel(apex) == 2 && g.IntN(8) == 0 { // a zone that is all renamed
+		line(apex, "NS ns2.elsewhere.example.")
+		line(apex, "DNAME %s", g.target(fmt.Sprintf("z%d.test.", g.IntN(peerZones))))
+		g.apexes, g.owners = append(g.apexes, apex), append(g.owners, []string{apex})
+		return b.String()
+	}
+	line(apex, "NS ns1.%s", apex)
+	line(apex, "NS ns2.elsewhere.example.")
+	line("ns1."+apex, "A 192.0.2.53")
+	line("ns1."+apex, "AAAA 2001:db8::53")
+	line(apex, "MX 10 %s", g.target(apex))
+	used := map[string]bool{apex: true, "ns1." + apex: true}
+	renamed := map[string]bool{}
+	var owners []string
+	if inner != "" && g.IntN(8) > 0 {
+		g.delegate(line, inner)
+		used[inner] = true
+		owners = append(owners, inner)
+	}
+	for range 8 + g.IntN(25) {
+		owner := g.name(apex, 4)
+		if used[owner] || inner != "" && dns.IsSubDomain(inner, owner) {
+			continue
+		}
+		used[owner] = true
+		owners = append(owners, owner)
+		wild := strings.HasPrefix(owner, "*.")
+		switch kind := g.IntN(10); {
+		case kind == 0 && !wild:
+			g.delegate(line, owner)
+		case kind <= 2:
+			line(owner, "CNAME %s", g.target(apex))
+		case kind == 3 && !wild && inner == "":
+			renamed[owner] = true
+			line(owner, "DNAME %s", g.target(apex))
+			if g.IntN(2) == 0 {
+				g.data(line, owner, apex)
+			}
+		default:
+			for range 1 + g.IntN(3) {
+				g.data(line, owner, apex)
+			}
+		}
+	}
+	g.apexes = append(g.apexes, apex)
+	g.owners = append(g.owners, append(owners, apex, "ns1."+apex))
+	return withoutRenamed(b.String(), renamed)
+}
+
+// withoutRenamed leaves out what is below a DNAME, which no zone may have (RFC 6672, section 2.4); Knot DNS and NSD
+// do not load it.
+func withoutRenamed(text string, renamed map[string]bool) string {
+	var kept []string
+	for line := range strings.Lines(text) {
+		owner, _, _ := strings.Cut(line, " ")
+		below := false
+		for name := range renamed {
+			below = below || owner != name && dns.IsSubDomain(name, owner)
+		}
+		if !below {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}
+
+// delegate makes up a delegation: servers at, below and beside the cut, with and without glue, and elsewhere.
+func (g *generator) delegate(line func(string, string, ...any), owner string) {
+	for range 1 + g.IntN(3) {
+		switch g.IntN(4) {
+		case 0:
+			line(owner, "NS ns.elsewhere.example.")
+		case 1:
+			line(owner, "NS ns1.%s", owner[strings.Index(owner, "z"):])
+		default:
+			host := fmt.Sprintf("ns%d.%s", 2+g.IntN(2), owner)
+			line(owner, "NS %s", host)
+			line(host, "A 192.0.2.%d", g.IntN(250))
+			line(host, "AAAA 2001:db8::%d", g.IntN(250))
+		}
+	}
+	if g.IntN(2) == 0 {
+		line(owner, "DS %d 13 2 %064d", g.IntN(60000), g.IntN(1000))
+	}
+}
+
+// data makes up one record.
+func (g *generator) data(line func(string, string, ...any), owner, apex string) {
+	switch t := one(g, peerTypes); t {
+	case dns.TypeA:
+		line(owner, "A 192.0.2.%d", g.IntN(250))
+	case dns.TypeAAAA:
+		line(owner, "AAAA 2001:db8::%d", g.IntN(250))
+	case dns.TypeTXT:
+		line(owner, "TXT \"text %d\"", g.IntN(250))
+	case dns.TypeMX:
+		line(owner, "MX %d %s", g.IntN(20), g.target(apex))
+	case dns.TypeSRV:
+		line(owner, "SRV 0 %d 443 %s", g.IntN(20), g.target(apex))
+	case dns.TypeCAA:
+		line(owner, "CAA 0 issue \"ca%d.example\"", g.IntN(9))
+	}
+}
+
+// zoneOf is the zone that a query is for, as the texts of a failure are by zone.
+func (g *generator) zoneOf(q *dns.Msg) (zone string) {
+	for _, apex := range g.apexes {
+		if dns.IsSubDomain(apex, q.Question[0].Name) && (zone == "" || dns.IsSubDomain(apex, zone) == false) {
+			zone = apex
+		}
+	}
+	return zone
+}
+
+// query makes up a query: of a name that there is, one below or beside it, or any.
+func (g *generator) query() *dns.Msg {
+	i := g.IntN(len(g.apexes))
+	name := one(g, g.owners[i])
+	switch g.IntN(4) {
+	case 0:
+		name = g.name(name, 2)
+	case 1:
+		name = g.name(g.apexes[i], 5)
+	case 2:
+		if n, end := dns.NextLabel(name, 0); !end && dns.IsSubDomain(g.apexes[i], name[n:]) {
+			name = name[n:]
+		}
+	}
+	types := []uint16{dns.TypeNS, dns.TypeDS, dns.TypeCNAME, dns.TypeDNAME, dns.TypeSOA, dns.TypeHTTPS, 65280}
+	qtype := one(g, types)
+	if g.IntN(3) > 0 {
+		qtype = one(g, peerTypes)
+	}
+	q := new(dns.Msg).SetQuestion(name, qtype)
+	q.RecursionDesired = g.IntN(2) == 0
+	if g.IntN(3) > 0 {
+		q.SetEdns0(one(g, []uint16{512, 1232, 4096}), g.IntN(2) == 0)
+	}
+	return q
+}
