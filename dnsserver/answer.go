@@ -68,11 +68,16 @@ func (r *result) follows(s *steer.Snapshot) bool {
 	return n > 0 && s.Set.Find(buf[:n]).Zone != nil
 }
 
-// wireName puts an absolute name, lower case, into b in wire format; it returns its length, 0 if b is too small.
+// wireName puts an absolute name into b in wire format, in lower case; it returns its length, 0 if b is too small.
 func wireName(b []byte, name string) int {
 	n, err := dns.PackDomainName(name, b, 0, nil, false)
 	if err != nil {
 		return 0
+	}
+	for i, c := range b[:n] { // lengths of labels are below 'A'
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
 	}
 	return n
 }

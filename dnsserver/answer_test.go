@@ -81,6 +81,7 @@ func TestAnswer(t *testing.T) {
 		{"moved A", "NOERROR aa | - | " + negative},
 		{"moved DNAME", "NOERROR aa | moved 300 dname deep"},
 		{"a.b.moved A", "NOERROR aa | a.b.deep 300 a 192.0.2.7, a.b.moved 300 cname a.b.deep, moved 300 dname deep"},
+		{"A.b.MoVed A", "NOERROR aa | a.b.deep 300 a 192.0.2.7, a.b.moved 300 cname a.b.deep, moved 300 dname deep"},
 		{"b.moved A", "NOERROR aa | b.moved 300 cname b.deep, moved 300 dname deep | " + negative},
 		{"z.moved A", "NXDOMAIN aa | moved 300 dname deep, z.moved 300 cname z.deep | " + negative},
 		{"z.moved CNAME", "NOERROR aa | moved 300 dname deep, z.moved 300 cname z.deep"},

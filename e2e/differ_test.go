@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -170,7 +171,7 @@ func compare(zones []string, ours *dns.Msg, theirs []*dns.Msg) (agreed bool, dif
 // normal is what is compared of a reply as a whole: rcode, AA, EDNS, the answer and the authority section, each
 // sorted, without case, and without the apex NS that some servers add to answers.
 func normal(zones []string, m *dns.Msg) string {
-	head := dns.RcodeToString[m.Rcode]
+	head := fmt.Sprint(m.Question, " ", dns.RcodeToString[m.Rcode])
 	if m.Authoritative {
 		head += " aa"
 	}
@@ -242,8 +243,14 @@ type generator struct {
 
 var (
 	peerLabels = []string{"a", "b", "c", "*"}
-	peerTypes  = []uint16{dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypeCAA}
+	peerTypes  = []uint16{
+		dns.TypeA, dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypeCAA, dns.TypePTR, dns.TypeNAPTR,
+		dns.TypeTLSA, dns.TypeSSHFP, dns.TypeLOC, dns.TypeURI, dns.TypeHTTPS, dns.TypeSVCB, unknownType,
+	}
 )
+
+// unknownType is one of those for private use (RFC 6895, section 3.1).
+const unknownType = 65280
 
 // one picks one of a few.
 func one[T any](g *generator, of []T) T { return of[g.IntN(len(of))] }
@@ -392,17 +399,23 @@ func (g *generator) data(line func(string, string, ...any), owner, apex string) 
 		line(owner, "SRV 0 %d 443 %s", g.IntN(20), g.target(apex))
 	case dns.TypeCAA:
 		line(owner, "CAA 0 issue \"ca%d.example\"", g.IntN(9))
+	case dns.TypePTR:
+		line(owner, "PTR %s", g.target(apex))
+	case dns.TypeNAPTR:
+		line(owner, "NAPTR %d 10 \"s\" \"SIP+D2U\" \"\" %s", g.IntN(9), g.target(apex))
+	case dns.TypeTLSA:
+		line(owner, "TLSA 3 1 1 %064d", g.IntN(1000))
+	case dns.TypeSSHFP:
+		line(owner, "SSHFP 4 2 %064d", g.IntN(1000))
+	case dns.TypeLOC:
+		line(owner, "LOC %d 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000.00m 10.00m", g.IntN(90))
+	case dns.TypeURI:
+		line(owner, "URI %d 1 \"https://uri.example/\"", g.IntN(9))
+	case dns.TypeHTTPS, dns.TypeSVCB:
+		line(owner, "%s %d %s alpn=h2", dns.Type(t), 1+g.IntN(9), g.target(apex))
+	case unknownType:
+		line(owner, "TYPE65280 \\# 4 %08x", g.IntN(1000))
 	}
-}
-
-// zoneOf is the zone that a query is for, as the texts of a failure are by zone.
-func (g *generator) zoneOf(q *dns.Msg) (zone string) {
-	for _, apex := range g.apexes {
-		if dns.IsSubDomain(apex, q.Question[0].Name) && (zone == "" || dns.IsSubDomain(apex, zone) == false) {
-			zone = apex
-		}
-	}
-	return zone
 }
 
 // query makes up a query: of a name that there is, one below or beside it, or any.
@@ -419,15 +432,35 @@ func (g *generator) query() *dns.Msg {
 			name = name[n:]
 		}
 	}
-	types := []uint16{dns.TypeNS, dns.TypeDS, dns.TypeCNAME, dns.TypeDNAME, dns.TypeSOA, dns.TypeHTTPS, 65280}
+	types := []uint16{dns.TypeNS, dns.TypeDS, dns.TypeCNAME, dns.TypeDNAME, dns.TypeSOA, 65281}
 	qtype := one(g, types)
 	if g.IntN(3) > 0 {
 		qtype = one(g, peerTypes)
 	}
-	q := new(dns.Msg).SetQuestion(name, qtype)
+	q := new(dns.Msg).SetQuestion(g.mixed(name), qtype)
 	q.RecursionDesired = g.IntN(2) == 0
 	if g.IntN(3) > 0 {
-		q.SetEdns0(one(g, []uint16{512, 1232, 4096}), g.IntN(2) == 0)
+		q.SetEdns0(one(g, []uint16{0, 512, 1232, 4096}), g.IntN(2) == 0)
+		if g.IntN(50) == 0 {
+			q.IsEdns0().SetVersion(1)
+		}
+		if g.IntN(20) == 0 { // an option that nobody knows
+			q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_LOCAL{Code: 65001, Data: []byte("unknown")}}
+		}
 	}
 	return q
+}
+
+// mixed turns some names into a mixture of cases, as resolvers do (draft-vixie-dnsext-dns0x20).
+func (g *generator) mixed(name string) string {
+	if g.IntN(4) > 0 {
+		return name
+	}
+	b := []byte(name)
+	for i := range b {
+		if g.IntN(2) == 0 {
+			b[i] = bytes.ToUpper(b[i : i+1])[0]
+		}
+	}
+	return string(b)
 }
