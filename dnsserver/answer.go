@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
 )
 
@@ -16,11 +17,20 @@ type Transport uint8
 const (
 	UDP Transport = iota
 	TCP
+	TLS
 	transports int = iota
 )
 
 // String is the transport as metrics name it.
-func (t Transport) String() string { return [...]string{"udp", "tcp"}[t] }
+func (t Transport) String() string { return [...]string{"udp", "tcp", "tls"}[t] }
+
+// A Scene is what the queries of a batch are answered from. Immutable while they are.
+type Scene struct {
+	Snapshot *steer.Snapshot
+	Settings *Settings
+	View     func() *healthmesh.View // for explanations
+	Now      uint32                  // Unix seconds, for cookies; they may wrap
+}
 
 // The limits of a reply's size, in octets.
 const (
@@ -35,7 +45,7 @@ const (
 // A plain query goes the fast way: read in place, answered by copying, with no allocation if out has room, no lock
 // and no clock. Whatever else goes the slow way, over the same look-ups. No reply: packets without a header, and replies,
 // as two servers could otherwise answer each other for ever.
-func Answer(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
+func Answer(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) []byte {
 	if len(q) < headerLen || q[2]&flagQR != 0 {
 		return nil
 	}
@@ -46,18 +56,20 @@ func Answer(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, me
 }
 
 // fast answers a plain query, nil if q is none or its answer is not in one piece.
-func fast(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
+func fast(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) []byte {
 	var v query
-	if !v.read(q) {
+	if !v.read(q) || isExplain(v.name()) {
 		return nil
 	}
+	v.admit(s, source, t)
 	var r result
-	r.resolve(s, v.name(), &v, source)
-	if r.renamed || r.alias && r.follows(s) {
+	r.resolve(s.Snapshot, v.name(), &v, source)
+	if r.renamed || r.alias && r.follows(s.Snapshot) {
 		return nil
 	}
-	meter.query(s.Set, r.zone, v.qtype, r.rcode, t)
-	meter.answer(s.Set, &r)
+	set := s.Snapshot.Set
+	meter.query(set, r.zone, v.qtype, r.rcode, t)
+	meter.answer(set, &r)
 	return r.write(out, q, &v, v.limit(t))
 }
 

@@ -3,19 +3,31 @@ package dnsserver
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/nearcast/nearcast/geo"
+	"github.com/nearcast/nearcast/zones"
 )
 
-const optLen = 11 // of an OPT record without options
-
-// An Extended DNS Error (RFC 8914) goes with an answer that fails open. None of the registered codes means it, so
-// it is 0, "Other Error".
 const (
-	failOpenCode = 0
-	failOpenText = "all regions down: failing open"
+	optLen     = 11  // octets of an OPT record without options
+	optionHead = 4   // octets of an option's code and length
+	paddedTo   = 468 // octets: replies over TLS are as long as a multiple of it (RFC 8467, section 4.1)
+)
+
+// extended is an Extended DNS Error (RFC 8914), which goes with a reply if the query has an OPT record.
+type extended struct {
+	code uint16
+	text string
+}
+
+var (
+	failOpen = &extended{dns.ExtendedErrorCodeOther, "all regions down: failing open"} // no registered code means it
+	stale    = &extended{dns.ExtendedErrorCodeStaleAnswer, "cut off from the regions: steered by the last view"}
+	notAuth  = &extended{dns.ExtendedErrorCodeNotAuthoritative, "in no zone of this server"}
+	notForIt = &extended{dns.ExtendedErrorCodeProhibited, "not for this client"}
 )
 
 // readOPT reads an OPT record's fixed part from its type on (RFC 6891, section 6.1.3).
@@ -26,29 +38,78 @@ func (v *query) readOPT(b []byte) {
 	v.do = b[6]&0x80 != 0
 }
 
-// readOptions reads the options of an OPT record; all but the client subnet are ignored. It reports false if they
-// are malformed.
-func (v *query) readOptions(b []byte) bool {
+// options are those of a query's OPT record that matter to the reply; all others are ignored.
+type options struct {
+	ecs       subnet
+	cookie    []byte // both parts, in the packet; nil if none came
+	nsid      bool
+	keepalive bool
+	padding   bool
+}
+
+// read reads options. It reports false if one is malformed: cut short, a client subnet twice or as read says, or a
+// cookie of a length that none has (RFC 7873, section 5.2.2). Of cookies the first counts.
+func (o *options) read(b []byte) bool {
 	for len(b) > 0 {
-		if len(b) < 4 {
+		if len(b) < optionHead {
 			return false
 		}
-		code, n := binary.BigEndian.Uint16(b), 4+int(binary.BigEndian.Uint16(b[2:]))
+		code, n := binary.BigEndian.Uint16(b), optionHead+int(binary.BigEndian.Uint16(b[2:]))
 		if len(b) < n {
 			return false
 		}
-		if code == dns.EDNS0SUBNET && (v.ecs.sent || !v.ecs.read(b[4:n])) {
-			return false
+		data := b[optionHead:n]
+		switch code {
+		case dns.EDNS0SUBNET:
+			if o.ecs.sent || !o.ecs.read(data) {
+				return false
+			}
+		case dns.EDNS0COOKIE:
+			if len(data) != clientCookie && (len(data) < 2*clientCookie || len(data) > maxCookie) {
+				return false
+			}
+			if o.cookie == nil {
+				o.cookie = data
+			}
+		case dns.EDNS0NSID:
+			o.nsid = true
+		case dns.EDNS0TCPKEEPALIVE:
+			o.keepalive = true
+		case dns.EDNS0PADDING:
+			o.padding = true
 		}
 		b = b[n:]
 	}
 	return true
 }
 
+// admit drops the options that mean nothing from this source or over this transport, and answers the cookie.
+func (v *query) admit(s *Scene, source netip.Addr, t Transport) {
+	if !v.opt {
+		return
+	}
+	if v.ecs.sent && s.Settings.ecsFrom != nil && !s.Settings.ecsFrom.Contains(source) {
+		v.ecs = subnet{}
+	}
+	v.keepalive = v.keepalive && t != UDP // RFC 7828, section 3.2.1
+	v.padding = v.padding && t == TLS     // RFC 7830, section 6: in the clear it hides nothing
+	if v.nsid {
+		v.id = s.Settings.nsid
+	}
+	if v.cookie != nil {
+		good, old := s.Settings.cookies.check(v.cookie, source, s.Now)
+		if v.vouched = good; old {
+			v.fresh = s.Settings.cookies[0].make(v.cookie[:clientCookie], source, s.Now)
+		} else {
+			v.fresh = [cookieLen]byte(v.cookie)
+		}
+	}
+}
+
 // limit is the most octets of the reply.
 func (v *query) limit(t Transport) int {
 	switch {
-	case t == TCP:
+	case t != UDP:
 		return maxTCP
 	case v.opt:
 		return min(max(v.size, plainUDP), maxUDP)
@@ -104,11 +165,12 @@ type asker struct {
 	scope int
 }
 
-// asker is the client subnet if it says of a place, else the source address. A subnet of length 0 says of none
-// (RFC 7871, section 7.1.2), one in a special-purpose block neither: the source's answer then holds for that block.
-func (v *query) asker(source netip.Addr) asker {
+// asker is the client subnet if it says of a place and the service goes by it, else the source address. A subnet of
+// length 0 says of none (RFC 7871, section 7.1.2), one in a special-purpose block neither: the source's answer then
+// holds for that block.
+func (v *query) asker(svc *zones.Service, source netip.Addr) asker {
 	a := asker{}
-	if v.ecs.source > 0 {
+	if v.ecs.source > 0 && !svc.NoECS {
 		c := geo.NewClient(v.ecs.addr, int(v.ecs.source))
 		block, special := geo.Special(c.Addr)
 		if !special || c.Bits < block {
@@ -129,32 +191,48 @@ func (v *query) scopeOf(a asker, bits int) int {
 	return min(bits+a.client.Wrap, v.ecs.addr.BitLen())
 }
 
-// optSize is the length of the reply's OPT record, 0 if it has none (RFC 6891, section 6.1.1).
-func (v *query) optSize(failOpen bool) int {
+// optSize is the length of the reply's OPT record without padding, 0 if it has none (RFC 6891, section 6.1.1).
+func (v *query) optSize(ede *extended) int {
 	if !v.opt {
 		return 0
 	}
 	n := optLen
 	if v.ecs.sent {
-		n += 8 + v.ecs.octets()
+		n += optionHead + 4 + v.ecs.octets()
 	}
-	if failOpen {
-		n += 6 + len(failOpenText)
+	if ede != nil {
+		n += optionHead + 2 + len(ede.text)
+	}
+	if v.id != nil {
+		n += optionHead + len(v.id)
+	}
+	if v.cookie != nil {
+		n += optionHead + cookieLen
+	}
+	if v.keepalive {
+		n += optionHead + 2
 	}
 	return n
 }
 
-// appendOPT appends the reply's OPT record of optSize octets.
-func (v *query) appendOPT(b []byte, scope int, failOpen bool) []byte {
+// appendOPT appends the reply's OPT record to the reply, which starts at start in b and may have limit octets.
+func (v *query) appendOPT(b []byte, start, limit, rcode, scope int, ede *extended) []byte {
 	var do byte
 	if v.do {
 		do = 0x80
 	}
-	n := v.optSize(failOpen) - optLen
-	b = append(b, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xFF, 0, 0, do, 0, byte(n>>8), byte(n))
+	size := v.optSize(ede)
+	pad := -1
+	if full := len(b) - start + size + optionHead; v.padding && full <= limit {
+		pad = min((full+paddedTo-1)/paddedTo*paddedTo, limit) - full
+		size += optionHead + pad
+	}
+	n := size - optLen
+	b = append(b, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xFF, byte(rcode>>4), 0, do, 0, byte(n>>8), byte(n))
 	if v.ecs.sent {
 		octets := v.ecs.octets()
-		b = append(b, 0, byte(dns.EDNS0SUBNET), 0, byte(4+octets), byte(v.ecs.family>>8), byte(v.ecs.family), v.ecs.source, byte(scope))
+		b = appendOption(b, dns.EDNS0SUBNET, 4+octets)
+		b = append(b, byte(v.ecs.family>>8), byte(v.ecs.family), v.ecs.source, byte(scope))
 		if v.ecs.family == 1 {
 			a := v.ecs.addr.As4()
 			b = append(b, a[:octets]...)
@@ -163,10 +241,32 @@ func (v *query) appendOPT(b []byte, scope int, failOpen bool) []byte {
 			b = append(b, a[:octets]...)
 		}
 	}
-	if failOpen {
-		n := 2 + len(failOpenText)
-		b = append(b, 0, byte(dns.EDNS0EDE), byte(n>>8), byte(n), failOpenCode>>8, failOpenCode&0xFF)
-		b = append(b, failOpenText...)
+	if ede != nil {
+		b = appendOption(b, dns.EDNS0EDE, 2+len(ede.text))
+		b = append(b, byte(ede.code>>8), byte(ede.code))
+		b = append(b, ede.text...)
+	}
+	if v.id != nil {
+		b = append(appendOption(b, dns.EDNS0NSID, len(v.id)), v.id...)
+	}
+	if v.cookie != nil {
+		b = append(appendOption(b, dns.EDNS0COOKIE, cookieLen), v.fresh[:]...)
+	}
+	if v.keepalive {
+		const tenths = uint16(idleTime / (100 * time.Millisecond))
+		b = binary.BigEndian.AppendUint16(appendOption(b, dns.EDNS0TCPKEEPALIVE, 2), tenths)
+	}
+	if pad >= 0 {
+		b = appendOption(b, dns.EDNS0PADDING, pad)
+		b = append(b, padding[:pad]...)
 	}
 	return b
+}
+
+// padding is what a reply is padded with.
+var padding [paddedTo]byte
+
+// appendOption appends the head of an option with n octets of data.
+func appendOption(b []byte, code uint16, n int) []byte {
+	return append(b, byte(code>>8), byte(code), byte(n>>8), byte(n))
 }

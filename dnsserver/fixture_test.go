@@ -1,7 +1,9 @@
 package dnsserver
 
 import (
+	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -99,6 +101,7 @@ func services() []zones.ServiceConfig {
 	return []zones.ServiceConfig{
 		{Name: "www", Steer: "failover", Regions: members(member("us", "192.0.2.101", "2001:db8::101"), member("eu", "192.0.2.102"))},
 		{Name: "four", Steer: "failover", Regions: members(member("us", "192.0.2.111", "192.0.2.112"))},
+		{Name: "bound", Steer: "weighted", ECS: "off", Answers: 2, Regions: members(member("us", "192.0.2.135"), member("eu", "192.0.2.136"))},
 		{Name: "six", Steer: "failover", Regions: members(member("us", "2001:db8::121"))},
 		{Name: "both", Steer: "weighted", Answers: 2, Regions: members(member("us", "192.0.2.131"), member("eu", "192.0.2.132"))},
 		{Name: "one", Steer: "weighted", Regions: members(member("us", "192.0.2.133"), member("eu", "192.0.2.134"))},
@@ -139,8 +142,32 @@ func load(t testing.TB, services []zones.ServiceConfig) *zones.Set {
 	return set
 }
 
-// build makes a snapshot in which all is up but the checked endpoints. table may be nil if no service is nearest.
-func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *steer.Snapshot {
+// noon is when the tests' queries come, in Unix seconds.
+const noon = 1559734385
+
+// settings compiles a configuration.
+func settings(t testing.TB, c Config) *Settings {
+	t.Helper()
+	s := c.Compile("dns", t.TempDir(), func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
+	return s
+}
+
+// testConfig tells the tests' server from others.
+func testConfig() Config {
+	id := "test-1"
+	return Config{NSID: &id, ChaosID: "chaos-1", ECSFrom: []string{"0.0.0.0/1", "128.0.0.0/1", "::/0"}}
+}
+
+// serverOf are the options of a server that answers from a scene.
+func serverOf(s *Scene, listen ...string) Options {
+	return Options{
+		Listen: listen, Settings: s.Settings, Snapshot: func() *steer.Snapshot { return s.Snapshot }, View: s.View,
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// build makes a scene in which all is up but the checked endpoints. table may be nil if no service is nearest.
+func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *Scene {
 	t.Helper()
 	set := load(t, services)
 	view := &healthmesh.View{Regions: map[string]*healthmesh.Region{}}
@@ -162,13 +189,16 @@ func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *stee
 			}
 		}
 	}
-	return steer.Build(steer.Input{Generation: 1, Survey: steer.NewSurvey(set, table), View: view})
+	return &Scene{
+		Snapshot: steer.Build(steer.Input{Generation: 1, Survey: steer.NewSurvey(set, table), View: view}),
+		Settings: settings(t, testConfig()), View: func() *healthmesh.View { return view }, Now: noon,
+	}
 }
 
 // resolver is where queries of these tests come from.
 var resolver = netip.MustParseAddr("198.51.100.7")
 
-// ask makes a query: "name type [+do] [+edns[=size]] [+version=n] [+ecs=prefix] [+cd] [+rd] [+class=n]". A name
+// ask makes a query: "name type [+do] [+edns[=size]] [+version=n] [+ecs=prefix] [+nsid] [+cookie=hex] [+keepalive] [+padding=n] [+cd] [+rd] [+class=n]". A name
 // without final dot is relative to geo.example.com.
 func ask(t testing.TB, text string) []byte {
 	t.Helper()
@@ -192,7 +222,7 @@ func ask(t testing.TB, text string) []byte {
 	for _, flag := range f[2:] {
 		key, value, _ := strings.Cut(flag, "=")
 		n := 0
-		if value != "" && key != "+ecs" {
+		if value != "" && key != "+ecs" && key != "+cookie" {
 			if _, err := fmt.Sscan(value, &n); err != nil {
 				t.Fatal(err)
 			}
@@ -222,6 +252,14 @@ func ask(t testing.TB, text string) []byte {
 				family = 2
 			}
 			opt.Option = append(opt.Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: family, SourceNetmask: uint8(p.Bits()), Address: p.Addr().AsSlice()})
+		case "+nsid":
+			opt.Option = append(opt.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+		case "+cookie":
+			opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: value})
+		case "+keepalive":
+			opt.Option = append(opt.Option, &dns.EDNS0_TCP_KEEPALIVE{Code: dns.EDNS0TCPKEEPALIVE})
+		case "+padding":
+			opt.Option = append(opt.Option, &dns.EDNS0_PADDING{Padding: make([]byte, n)})
 		default:
 			t.Fatalf("%s: no flag", flag)
 		}
@@ -297,6 +335,15 @@ func edns(o *dns.OPT) string {
 			text += fmt.Sprintf(" ecs %s/%d/%d", e.Address, e.SourceNetmask, e.SourceScope)
 		case *dns.EDNS0_EDE:
 			text += fmt.Sprintf(" ede %d %s", e.InfoCode, e.ExtraText)
+		case *dns.EDNS0_NSID:
+			id, _ := hex.DecodeString(e.Nsid)
+			text += " nsid " + string(id)
+		case *dns.EDNS0_COOKIE:
+			text += " cookie " + e.Cookie
+		case *dns.EDNS0_TCP_KEEPALIVE:
+			text += fmt.Sprintf(" keepalive %d", e.Timeout)
+		case *dns.EDNS0_PADDING:
+			text += fmt.Sprintf(" padding %d", len(e.Padding))
 		default:
 			text += fmt.Sprintf(" option %d", option.Option())
 		}

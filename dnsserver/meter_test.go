@@ -91,7 +91,7 @@ func TestMeterIsBounded(t *testing.T) {
 // A meter is read while its worker counts.
 func TestMeterIsReadWhileWritten(t *testing.T) {
 	all := services()
-	sets := []*zones.Set{build(t, all, nil).Set, build(t, all[1:], nil).Set}
+	sets := []*zones.Set{build(t, all, nil).Snapshot.Set, build(t, all[1:], nil).Snapshot.Set}
 	m := &Meter{}
 	const queries = 2000
 	done := make(chan struct{})

@@ -53,9 +53,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	}
 	conns := 0
 	for _, l := range s.tcp {
-		l.mu.Lock()
-		conns += len(l.conns)
-		l.mu.Unlock()
+		conns += l.open()
 	}
 	ch <- prometheus.MustNewConstMetric(connsDesc, prometheus.GaugeValue, float64(conns))
 }

@@ -12,7 +12,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/nearcast/nearcast/geo"
-	"github.com/nearcast/nearcast/steer"
 	"github.com/nearcast/nearcast/zones"
 )
 
@@ -43,8 +42,8 @@ var table = sync.OnceValue(func() *geo.Table {
 	})
 })
 
-// buildNear makes a snapshot of one service, near, that is steered by place.
-func buildNear(t testing.TB) *steer.Snapshot {
+// buildNear makes a scene of one service, near, that is steered by place.
+func buildNear(t testing.TB) *Scene {
 	t.Helper()
 	return build(t, []zones.ServiceConfig{
 		{Name: "near", Regions: []zones.MemberConfig{{Region: "us", Addresses: []string{"192.0.2.1"}}, {Region: "eu", Addresses: []string{"192.0.2.2"}}}},
@@ -151,7 +150,7 @@ func change(a netip.Addr, keep int, seed uint64) netip.Addr {
 }
 
 // askFor asks with the whole address as client subnet.
-func askFor(t *rapid.T, s *steer.Snapshot, a netip.Addr) (address string, scope int) {
+func askFor(t *rapid.T, s *Scene, a netip.Addr) (address string, scope int) {
 	m := &dns.Msg{}
 	m.SetQuestion("near.geo.example.com.", dns.TypeA)
 	m.SetEdns0(maxUDP, false)

@@ -29,7 +29,11 @@ type query struct {
 	do      bool
 	version uint8
 	size    int // octets that the asker takes over UDP
-	ecs     subnet
+	options
+	// What the reply's OPT record has, once the query is admitted.
+	id      []byte          // NSID
+	fresh   [cookieLen]byte // both parts of the cookie, if one came
+	vouched bool            // the cookie that came is one of ours: the source is not forged
 }
 
 func (v *query) name() []byte { return v.low[:v.nameLen] }
@@ -61,7 +65,7 @@ func (v *query) read(q []byte) bool {
 		return false
 	}
 	v.readOPT(rest[1:])
-	return v.version == 0 && v.readOptions(rest[optLen:])
+	return v.version == 0 && v.options.read(rest[optLen:])
 }
 
 // readName copies the uncompressed name at the start of b in lower case.

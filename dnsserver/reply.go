@@ -22,14 +22,14 @@ type writer struct {
 // that does not, and TC tells nothing of them (RFC 2181, section 9).
 func (r *result) write(out, q []byte, v *query, limit int) []byte {
 	w := writer{b: append(out, q[:v.end]...), start: len(out)}
-	w.end = w.start + limit - v.optSize(r.failOpen())
+	w.end = w.start + limit - v.optSize(r.ede)
 	if r.zone != nil {
 		w.origin = headerLen + v.nameLen - len(r.zone.Wire)
 	}
 	w.header(r.aa, r.rcode)
 	w.sections(r)
 	if v.opt {
-		w.b = v.appendOPT(w.b, r.scope, r.failOpen())
+		w.b = v.appendOPT(w.b, w.start, limit, r.rcode, r.scope, r.ede)
 		w.count(10, 1)
 	}
 	return w.b

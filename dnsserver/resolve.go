@@ -24,7 +24,8 @@ type result struct {
 	renamed   bool           // answer is a DNAME above the name
 	service   *zones.Service // nil if the answer does not depend on the client; pick holds if not
 	pick      steer.Pick
-	scope     int // of the client subnet, in bits
+	scope     int       // of the client subnet, in bits
+	ede       *extended // nil if there is none
 }
 
 // resolve finds what goes into a reply for name, which is that of the query v or the end of its aliases so far.
@@ -39,7 +40,7 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 	r.zone, r.aa = m.Zone, true
 	switch m.Kind {
 	case zones.NotAuth:
-		r.rcode, r.aa = dns.RcodeRefused, false
+		r.rcode, r.aa, r.ede = dns.RcodeRefused, false, notAuth
 	case zones.Missing:
 		r.rcode = dns.RcodeNameError
 		r.authority = m.Zone.Negative
@@ -116,9 +117,15 @@ func (r *result) node(s *steer.Snapshot, n *zones.Node, v *query, source netip.A
 // steer adds what a service answers to the client. A name has one CNAME at most, so of such a service the first
 // region holds.
 func (r *result) steer(s *steer.Snapshot, svc *zones.Service, qtype uint16, v *query, source netip.Addr) {
-	a := v.asker(source)
+	a := v.asker(svc, source)
 	r.service, r.pick = svc, s.Pick(svc, qtype, a.client)
 	r.scope = max(r.scope, v.scopeOf(a, r.pick.Scope))
+	switch {
+	case r.pick.FailOpen:
+		r.ede = failOpen
+	case s.Stale:
+		r.ede = stale
+	}
 	if svc.CNAME {
 		r.pick.N = 1
 	}
@@ -137,6 +144,3 @@ func (r *result) add(set *zones.RRset) {
 
 // target is where the alias leads.
 func (r *result) target() string { return r.answer[0].RRs[0].(*dns.CNAME).Target }
-
-// failOpen tells if the answer stands in for regions that are all down.
-func (r *result) failOpen() bool { return r.service != nil && r.pick.FailOpen }

@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
 )
 
@@ -30,19 +32,24 @@ const (
 
 // Options are what a server serves.
 type Options struct {
-	Listen   []string               // "address:port" for UDP and TCP; no address: all; port 0: any, the same for both
-	Snapshot func() *steer.Snapshot // the newest; never nil
-	Log      *slog.Logger
+	Listen    []string                // "address:port" for UDP and TCP; no address: all; port 0: any, the same for both
+	ListenTLS []string                // the same for DNS over TLS (RFC 7858), which Settings have a certificate for
+	Settings  *Settings               // at first; see Apply
+	Snapshot  func() *steer.Snapshot  // the newest; never nil
+	View      func() *healthmesh.View // the newest, for explanations; never nil
+	Log       *slog.Logger
 }
 
 // A Server is bound sockets and those that answer on them.
 type Server struct {
-	o       Options
-	udp     []*udpWorker
-	tcp     []*tcpListener
-	addrs   []string
-	dropped [causes]atomic.Uint64
-	paniced atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
+	o        Options
+	settings atomic.Pointer[Settings]
+	tls      *tls.Config // asks the settings
+	udp      []*udpWorker
+	tcp      []*tcpListener
+	addrs    []string
+	dropped  [causes]atomic.Uint64
+	paniced  atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
 
 	// Connections come and go, so they share a few meters.
 	tcpMeters [4]struct {
@@ -55,37 +62,73 @@ type Server struct {
 type cause int
 
 const (
-	noReply   cause = iota // Answer has none for it
-	portZero               // there is no way back to port 0
-	tooLong                // a query of more than maxQuery octets
-	panicked               // a defect of this program
-	sendError              // the kernel refused the reply
-	tcpLimit               // too many connections
+	noReply     cause = iota // Answer has none for it
+	portZero                 // there is no way back to port 0
+	tooLong                  // a query of more than maxQuery octets
+	panicked                 // a defect of this program
+	sendError                // the kernel refused the reply
+	tcpLimit                 // too many connections: the oldest, or a client's newest
+	badProxy                 // a balancer that does not tell whose query it is
+	noHandshake              // TLS did not come about
 	causes
 )
 
 func (c cause) String() string {
-	return [...]string{"no_reply", "port_zero", "too_long", "panic", "send_error", "tcp_limit"}[c]
+	return [...]string{"no_reply", "port_zero", "too_long", "panic", "send_error", "tcp_limit", "bad_proxy_header", "no_tls_handshake"}[c]
 }
 
 // Listen binds all addresses, or none.
 func Listen(o Options) (*Server, error) {
 	s := &Server{o: o}
+	s.settings.Store(o.Settings)
+	s.tls = &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"}, // RFC 7858, section 3.1; RFC 9325
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.settings.Load().certificate() },
+	}
 	for _, l := range o.Listen {
-		addrs, err := addresses(l)
-		for _, a := range addrs {
-			if err == nil {
-				err = s.listen(a)
-			}
-			if errors.Is(err, syscall.EAFNOSUPPORT) && len(addrs) > 1 {
-				err = nil // a machine without one of the families serves the other
-			}
-		}
-		if err != nil {
+		if err := s.listenAll(l, s.listen); err != nil {
 			return nil, errors.Join(fmt.Errorf("DNS address %s cannot be used: %w", l, err), s.Close())
 		}
 	}
+	for _, l := range o.ListenTLS {
+		if err := s.listenAll(l, s.listenTLS); err != nil {
+			return nil, errors.Join(fmt.Errorf("DNS over TLS address %s cannot be used: %w", l, err), s.Close())
+		}
+	}
 	return s, nil
+}
+
+// Apply makes the server use other settings from the next batch on.
+func (s *Server) Apply(settings *Settings) { s.settings.Store(settings) }
+
+// scene is what a batch that came now is answered from.
+func (s *Server) scene() Scene {
+	return Scene{Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: uint32(time.Now().Unix())}
+}
+
+// listenAll binds the addresses that "address:port" stands for.
+func (s *Server) listenAll(text string, bind func(netip.AddrPort) error) error {
+	addrs, err := addresses(text)
+	for _, a := range addrs {
+		if err == nil {
+			err = bind(a)
+		}
+		if errors.Is(err, syscall.EAFNOSUPPORT) && len(addrs) > 1 {
+			err = nil // a machine without one of the families serves the other
+		}
+	}
+	return err
+}
+
+// listenTLS binds one address for DNS over TLS.
+func (s *Server) listenTLS(a netip.AddrPort) error {
+	ln, err := net.ListenTCP(network("tcp", a), net.TCPAddrFromAddrPort(a))
+	if err != nil {
+		return err
+	}
+	s.tcp = append(s.tcp, newTCPListener(s, ln, TLS))
+	s.addrs = append(s.addrs, ln.Addr().String())
+	return nil
 }
 
 // addresses are the addresses that "address:port" stands for: without an address, all of both families.
@@ -117,7 +160,7 @@ func (s *Server) listen(a netip.AddrPort) error {
 		bound := netip.AddrPortFrom(a.Addr(), uint16(ln.Addr().(*net.TCPAddr).Port))
 		var workers []*udpWorker
 		if workers, err = s.listenUDP(bound); err == nil {
-			s.tcp = append(s.tcp, newTCPListener(s, ln))
+			s.tcp = append(s.tcp, newTCPListener(s, ln, TCP))
 			s.udp = append(s.udp, workers...)
 			s.addrs = append(s.addrs, bound.String())
 			return nil
@@ -188,8 +231,32 @@ func (s *Server) Close() error {
 
 func (s *Server) drop(c cause) { s.dropped[c].Add(1) }
 
+// unwrap is a UDP query and its source; of a balancer those that it hands on.
+func (s *Server) unwrap(packet []byte, source netip.Addr, settings *Settings) (query []byte, client netip.Addr, ok bool) {
+	if !settings.isProxy(source) {
+		return packet, source, true
+	}
+	client, n, err := proxySource(packet)
+	if err != nil {
+		s.drop(badProxy)
+		return nil, source, false
+	}
+	if !client.IsValid() {
+		client = source
+	}
+	return packet[n:], client, true
+}
+
+// pauseFor lets a system in trouble be for a moment.
+func pauseFor(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // answer is Answer, but a defect costs one reply and not the process.
-func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, snapshot *steer.Snapshot, meter *Meter) (reply []byte) {
+func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, scene *Scene, meter *Meter) (reply []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			reply = nil
@@ -197,7 +264,7 @@ func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, snapshot 
 			s.logPanic(p, q)
 		}
 	}()
-	if reply = Answer(out, q, source, t, snapshot, meter); reply == nil {
+	if reply = Answer(out, q, source, t, scene, meter); reply == nil {
 		s.drop(noReply)
 	}
 	return reply

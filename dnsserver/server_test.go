@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,8 +15,6 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
-
-	"github.com/nearcast/nearcast/steer"
 )
 
 // tests wait for so long for what should come at once, on a machine that does much else.
@@ -26,8 +23,7 @@ const patience = 20 * time.Second
 // start serves the tests' zones on the addresses until the test ends, or stop is called.
 func start(t testing.TB, listen ...string) (s *Server, stop func()) {
 	t.Helper()
-	snapshot := build(t, nil, nil)
-	s, err := Listen(Options{Listen: listen, Snapshot: func() *steer.Snapshot { return snapshot }, Log: slog.New(slog.DiscardHandler)})
+	s, err := Listen(serverOf(build(t, nil, nil), listen...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package dnsserver
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,41 +14,48 @@ import (
 
 // slow answers what is not plain, or not in one piece: broken and unusual packets, other classes and opcodes, and
 // aliases that are followed. It decides with the same look-ups as the fast way, and writes with miekg/dns.
-func slow(out, q []byte, source netip.Addr, t Transport, s *steer.Snapshot, meter *Meter) []byte {
-	c := &conversation{source: source, snapshot: s, meter: meter}
+func slow(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) []byte {
+	c := &conversation{source: source, scene: s, snapshot: s.Snapshot, meter: meter}
 	c.read(q)
+	c.v.admit(s, source, t)
 	zone := c.answer(q)
 	reply := c.write(out, c.v.limit(t))
-	meter.query(s.Set, zone, c.v.qtype, c.reply.Rcode, t)
+	meter.query(s.Snapshot.Set, zone, c.v.qtype, c.reply.Rcode, t)
 	return reply
 }
 
 // A conversation is one query of the slow way and its reply as it grows.
 type conversation struct {
 	source   netip.Addr
-	snapshot *steer.Snapshot
+	scene    *Scene
+	snapshot *steer.Snapshot // the scene's
 	meter    *Meter
 
 	v      query
 	class  uint16
 	tsig   *dns.TSIG // the query's, nil if it is not signed
-	broken bool      // not a message, or not as RFC 6891 and RFC 7871 want it
+	asked  bool      // there is a question
+	broken bool      // not a message, or not as RFC 6891, RFC 7871 and RFC 7873 want it
 
-	reply    dns.Msg
-	extra    [][]dns.RR // what goes into the reply's additional section where it fits, by RRset
-	scope    int
-	failOpen bool
+	reply dns.Msg    // without OPT and TSIG
+	extra [][]dns.RR // what goes into the reply's additional section where it fits, by RRset
+	scope int
+	ede   *extended
 }
 
 // read reads the packet as far as it can: of a broken one what stands before the fault, so that the reply can name
 // the question and carry an OPT record.
 func (c *conversation) read(q []byte) {
 	at := headerLen
-	if binary.BigEndian.Uint16(q[4:]) != 1 { // RFC 9619
-		c.broken = true
-		return
-	}
-	if at = c.readQuestion(q); at == 0 {
+	switch binary.BigEndian.Uint16(q[4:]) { // RFC 9619
+	case 0:
+	case 1:
+		if at = c.readQuestion(q); at == 0 {
+			c.broken = true
+			return
+		}
+		c.asked = true
+	default:
 		c.broken = true
 		return
 	}
@@ -100,8 +106,8 @@ func (c *conversation) readAdditional(q []byte, at, head, end int, last bool) {
 		}
 		c.v.readOPT(q[head:])
 		// Options of another version may be of another form.
-		if c.v.version == 0 && !c.v.readOptions(q[head+10:end]) {
-			c.v.ecs = subnet{}
+		if c.v.version == 0 && !c.v.options.read(q[head+10:end]) {
+			c.v.options = options{}
 			c.broken = true
 		}
 	case dns.TypeTSIG:
@@ -131,19 +137,29 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	switch {
 	case c.reply.Opcode != dns.OpcodeQuery:
 		c.reply.Rcode = dns.RcodeNotImplemented
-	case c.broken:
+	case c.broken || !c.asked && c.v.version == 0 && c.v.cookie == nil:
 		c.reply.Rcode = dns.RcodeFormatError
 	case c.v.version != 0:
 		c.reply.Rcode = dns.RcodeBadVers
+	case !c.asked: // for a cookie alone (RFC 7873, section 5.4)
 	case c.tsig != nil:
 		c.reply.Rcode = dns.RcodeNotAuth
 		c.refuseKey()
+	case c.class == dns.ClassCHAOS:
+		c.identify()
 	case c.class != dns.ClassINET:
-		c.reply.Rcode = dns.RcodeRefused
+		c.refuse(notAuth)
+	case isExplain(c.v.name()):
+		return c.explain()
 	default:
 		return c.follow()
 	}
 	return nil
+}
+
+// refuse refuses to answer, and tells why.
+func (c *conversation) refuse(why *extended) {
+	c.reply.Rcode, c.ede = dns.RcodeRefused, why
 }
 
 // refuseKey tells the asker that its key is not known here, as none is (RFC 8945, section 5.2.1).
@@ -152,7 +168,6 @@ func (c *conversation) refuseKey() {
 	c.tsig.OtherData, c.tsig.OtherLen = "", 0
 	c.tsig.Error = dns.RcodeBadKey
 	c.tsig.Hdr.Rdlength = 0
-	c.reply.Extra = append(c.reply.Extra, c.tsig)
 }
 
 // follow answers from the zones, along aliases as far as they stay in these. The rcode and the authority section are
@@ -211,7 +226,9 @@ func (c *conversation) owns(name string) bool {
 func (c *conversation) add(r *result, owner string) {
 	c.reply.Rcode = r.rcode
 	c.scope = max(c.scope, r.scope)
-	c.failOpen = c.failOpen || r.failOpen()
+	if c.ede == nil {
+		c.ede = r.ede
+	}
 	c.meter.answer(c.snapshot.Set, r)
 	before := c.reply.Answer
 	for _, set := range r.answer[:r.answers] {
@@ -245,11 +262,32 @@ func has(rrs []dns.RR, rr dns.RR) bool {
 func (c *conversation) write(out []byte, limit int) []byte {
 	m := &c.reply
 	m.Compress = true
-	glue := m.Extra // or a TSIG
+	rcode := m.Rcode
+	m.Rcode &= 0xF // the rest stands in the OPT record (RFC 6891, section 6.1.3)
+	defer func() { m.Rcode = rcode }()
+	var tsig []byte
+	if c.tsig != nil {
+		tsig = make([]byte, dns.Len(c.tsig))
+		if _, err := dns.PackRR(c.tsig, tsig, 0, nil, false); err != nil {
+			return c.failed(out)
+		}
+	}
+	glue := m.Extra
+	room := limit - c.v.optSize(c.ede) - len(tsig)
 	for {
-		m.Extra = slices.Concat(c.opt(), glue, slices.Concat(c.extra...))
-		if b, err := m.Pack(); err == nil && len(b) <= limit {
-			return append(out, b...)
+		m.Extra = slices.Concat(glue, slices.Concat(c.extra...))
+		if b, err := m.Pack(); err == nil && len(b) <= room {
+			start := len(out)
+			out = append(out, b...)
+			if c.v.opt {
+				out = c.v.appendOPT(out, start, limit-len(tsig), rcode, c.scope, c.ede)
+				addRecord(out[start:])
+			}
+			if tsig != nil {
+				out = append(out, tsig...)
+				addRecord(out[start:])
+			}
+			return out
 		}
 		switch {
 		case len(c.extra) > 0:
@@ -264,29 +302,14 @@ func (c *conversation) write(out []byte, limit int) []byte {
 	}
 }
 
+// addRecord counts one more record in the additional section of a message.
+func addRecord(b []byte) {
+	binary.BigEndian.PutUint16(b[10:], binary.BigEndian.Uint16(b[10:])+1)
+}
+
 // failed is the reply if none can be packed. What was read from a packet or a zone file packs, and a question with OPT
 // fits; should it not, the asker is told.
 func (c *conversation) failed(out []byte) []byte {
 	m := &c.reply
-	m.Rcode = dns.RcodeServerFailure
-	return append(out, byte(m.Id>>8), byte(m.Id), flagQR|byte(m.Opcode)<<3, byte(m.Rcode), 0, 0, 0, 0, 0, 0, 0, 0)
-}
-
-// opt is the reply's OPT record, none if the query has none.
-func (c *conversation) opt() []dns.RR {
-	if !c.v.opt {
-		return nil
-	}
-	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-	o.SetUDPSize(maxUDP)
-	o.SetDo(c.v.do)
-	if e := c.v.ecs; e.sent {
-		o.Option = append(o.Option, &dns.EDNS0_SUBNET{
-			Code: dns.EDNS0SUBNET, Family: e.family, SourceNetmask: e.source, SourceScope: uint8(c.scope), Address: net.IP(e.addr.AsSlice()),
-		})
-	}
-	if c.failOpen {
-		o.Option = append(o.Option, &dns.EDNS0_EDE{InfoCode: failOpenCode, ExtraText: failOpenText})
-	}
-	return []dns.RR{o}
+	return append(out, byte(m.Id>>8), byte(m.Id), flagQR|byte(m.Opcode)<<3, dns.RcodeServerFailure, 0, 0, 0, 0, 0, 0, 0, 0)
 }

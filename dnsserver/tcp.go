@@ -2,7 +2,9 @@ package dnsserver
 
 import (
 	"bufio"
+	"container/list"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -11,30 +13,43 @@ import (
 	"time"
 )
 
-// The bounds of TCP (RFC 7766, section 6.2).
+// The bounds of TCP and TLS (RFC 7766, section 6.2).
 const (
-	maxConns       = 1000                   // of one address: each holds some 10 KiB and a file
+	maxConns       = 1000                   // of one address: each holds some 10 KiB, with TLS some 30, and a file
 	maxClientConns = 100                    // of one client network: one resolver's share of maxConns
 	idleTime       = 10 * time.Second       // without a query
-	messageTime    = 5 * time.Second        // from a query's first octet to its last
+	messageTime    = 5 * time.Second        // from a query's first octet to its last, and for what comes before the first
 	writeTime      = 5 * time.Second        // for replies to be taken
 	maxUnsent      = 64 << 10               // octets of replies that are gathered before they are sent
 	acceptPause    = 100 * time.Millisecond // after accept failed: mostly, files have run out
 )
 
 // A tcpListener answers on the connections of one address. Its goroutine accepts; each connection has one of its own.
+//
+// A new connection always finds room: where there are maxConns, the one whose last query is the longest ago has to go,
+// so that connections that are held open for nothing, or that drip, keep nobody out.
 type tcpListener struct {
 	s  *Server
 	ln *net.TCPListener
+	t  Transport // TCP or TLS
 
 	mu      sync.Mutex
-	conns   map[*net.TCPConn]struct{}
-	clients map[netip.Prefix]int // open connections
+	conns   list.List            // of *tcpConn, by their last query
+	clients map[netip.Prefix]int // connections by client network
 	closing bool
 }
 
-func newTCPListener(s *Server, ln *net.TCPListener) *tcpListener {
-	return &tcpListener{s: s, ln: ln, conns: map[*net.TCPConn]struct{}{}, clients: map[netip.Prefix]int{}}
+// A tcpConn is one connection. Its goroutine owns all but place.
+type tcpConn struct {
+	net.Conn
+	tcp    *net.TCPConn // below TLS
+	source netip.Addr
+	client netip.Prefix  // counted for; not valid before it is
+	place  *list.Element // in the listener's list; guarded by its mutex
+}
+
+func newTCPListener(s *Server, ln *net.TCPListener, t Transport) *tcpListener {
+	return &tcpListener{s: s, ln: ln, t: t, clients: map[netip.Prefix]int{}}
 }
 
 // run accepts until ctx ends, then waits for the connections, within a bound.
@@ -45,21 +60,17 @@ func (l *tcpListener) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := l.ln.AcceptTCP()
 		if err != nil {
-			select {
-			case <-ctx.Done():
-			case <-time.After(acceptPause):
-			}
+			pauseFor(ctx, acceptPause)
 			continue
 		}
-		client, ok := l.admit(conn)
-		if !ok {
-			l.s.drop(tcpLimit)
+		c := &tcpConn{Conn: conn, tcp: conn}
+		if !l.admit(c) {
 			conn.Close()
 			continue
 		}
 		running.Go(func() {
-			defer l.release(conn, client)
-			l.serve(conn)
+			defer l.release(c)
+			l.serve(c)
 		})
 	}
 	l.hurry(time.Now())
@@ -68,32 +79,59 @@ func (l *tcpListener) run(ctx context.Context) {
 	cut.Stop()
 }
 
-// admit counts a connection, unless there are too many.
-func (l *tcpListener) admit(conn *net.TCPConn) (client netip.Prefix, ok bool) {
-	client = clientNetwork(conn)
+// admit takes a connection in, unless the listener closes; one that is in may have to go.
+func (l *tcpListener) admit(c *tcpConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closing || len(l.conns) >= maxConns || l.clients[client] >= maxClientConns {
-		return client, false
+	if l.closing {
+		return false
 	}
-	l.conns[conn] = struct{}{}
-	l.clients[client]++
-	return client, true
+	if l.conns.Len() >= maxConns {
+		l.s.drop(tcpLimit)
+		oldest := l.conns.Front()
+		l.conns.Remove(oldest)
+		oldest.Value.(*tcpConn).tcp.Close() // its goroutine ends by that
+	}
+	c.place = l.conns.PushBack(c)
+	return true
 }
 
-func (l *tcpListener) release(conn *net.TCPConn, client netip.Prefix) {
-	conn.Close()
+// claim counts a connection for its client, unless that has too many.
+func (l *tcpListener) claim(c *tcpConn) bool {
+	client := clientNetwork(c.source)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.conns, conn)
-	if l.clients[client]--; l.clients[client] == 0 {
-		delete(l.clients, client)
+	if l.clients[client] >= maxClientConns {
+		l.s.drop(tcpLimit)
+		return false
+	}
+	c.client = client
+	l.clients[client]++
+	return true
+}
+
+// touch notes a query.
+func (l *tcpListener) touch(c *tcpConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns.MoveToBack(c.place)
+}
+
+func (l *tcpListener) release(c *tcpConn) {
+	c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns.Remove(c.place)
+	if !c.client.IsValid() {
+		return
+	}
+	if l.clients[c.client]--; l.clients[c.client] == 0 {
+		delete(l.clients, c.client)
 	}
 }
 
 // clientNetwork is what one client can have all addresses of: an IPv4 address, or an IPv6 /64.
-func clientNetwork(conn *net.TCPConn) netip.Prefix {
-	a := sourceOf(conn)
+func clientNetwork(a netip.Addr) netip.Prefix {
 	bits := 32
 	if a.Is6() {
 		bits = 64
@@ -105,7 +143,7 @@ func clientNetwork(conn *net.TCPConn) netip.Prefix {
 	return p
 }
 
-func sourceOf(conn *net.TCPConn) netip.Addr {
+func sourceOf(conn net.Conn) netip.Addr {
 	a, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}
@@ -118,8 +156,8 @@ func (l *tcpListener) hurry(t time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
-	for conn := range l.conns {
-		conn.SetReadDeadline(t)
+	for e := l.conns.Front(); e != nil; e = e.Next() {
+		e.Value.(*tcpConn).tcp.SetReadDeadline(t)
 	}
 }
 
@@ -127,25 +165,70 @@ func (l *tcpListener) hurry(t time.Time) {
 func (l *tcpListener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for conn := range l.conns {
-		conn.Close()
+	for e := l.conns.Front(); e != nil; e = e.Next() {
+		e.Value.(*tcpConn).tcp.Close()
 	}
 }
 
+func (l *tcpListener) open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conns.Len()
+}
+
+// greet does what comes before the first query: a balancer's header, the count of the client's connections, TLS.
+func (l *tcpListener) greet(c *tcpConn) bool {
+	settings := l.s.settings.Load()
+	if c.source = sourceOf(c.tcp); settings.isProxy(c.source) {
+		if l.deadline(c, messageTime) != nil {
+			return false
+		}
+		source, err := readProxyHeader(c.tcp)
+		if err != nil {
+			l.s.drop(badProxy)
+			return false
+		}
+		if source.IsValid() {
+			c.source = source
+		}
+	}
+	if !l.claim(c) {
+		return false
+	}
+	if l.t != TLS {
+		return true
+	}
+	if l.deadline(c, messageTime) != nil {
+		return false
+	}
+	c.tcp.SetWriteDeadline(time.Now().Add(messageTime))
+	conn := tls.Server(c.tcp, l.s.tls)
+	if conn.Handshake() != nil {
+		l.s.drop(noHandshake)
+		return false
+	}
+	c.Conn = conn
+	return true
+}
+
 // serve answers a connection's queries in order; those that came together are answered together (RFC 7766, section 6.2.1.1).
-func (l *tcpListener) serve(conn *net.TCPConn) {
-	source := sourceOf(conn)
-	meter := &l.s.tcpMeters[int(clientPort(conn))%len(l.s.tcpMeters)]
-	in := bufio.NewReaderSize(conn, 2+maxQuery)
+func (l *tcpListener) serve(c *tcpConn) {
+	if !l.greet(c) {
+		return
+	}
+	meter := &l.s.tcpMeters[int(clientPort(c.tcp))%len(l.s.tcpMeters)]
+	in := bufio.NewReaderSize(c, 2+maxQuery)
 	var out []byte
 	for {
-		q, err := l.read(conn, in)
+		q, err := l.read(c, in)
 		if err != nil {
 			return
 		}
+		l.touch(c)
 		start := len(out)
+		scene := l.s.scene()
 		meter.Lock()
-		reply := l.s.answer(append(out, 0, 0), q, source, TCP, l.s.o.Snapshot(), &meter.Meter)
+		reply := l.s.answer(append(out, 0, 0), q, c.source, l.t, &scene, &meter.Meter)
 		meter.Unlock()
 		if reply == nil {
 			return // what has no reply is no DNS client
@@ -158,8 +241,8 @@ func (l *tcpListener) serve(conn *net.TCPConn) {
 		if hasQuery(in) && len(out) < maxUnsent {
 			continue
 		}
-		conn.SetWriteDeadline(time.Now().Add(writeTime))
-		if _, err := conn.Write(out); err != nil {
+		c.tcp.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := c.Write(out); err != nil {
 			l.s.drop(sendError)
 			return
 		}
@@ -176,9 +259,9 @@ func clientPort(conn *net.TCPConn) uint16 {
 }
 
 // read waits for a query. It stays in the reader until it is discarded.
-func (l *tcpListener) read(conn *net.TCPConn, in *bufio.Reader) ([]byte, error) {
+func (l *tcpListener) read(c *tcpConn, in *bufio.Reader) ([]byte, error) {
 	if in.Buffered() == 0 {
-		if err := l.deadline(conn, idleTime); err != nil {
+		if err := l.deadline(c, idleTime); err != nil {
 			return nil, err
 		}
 		if _, err := in.Peek(1); err != nil {
@@ -186,7 +269,7 @@ func (l *tcpListener) read(conn *net.TCPConn, in *bufio.Reader) ([]byte, error) 
 		}
 	}
 	if !hasQuery(in) {
-		if err := l.deadline(conn, messageTime); err != nil {
+		if err := l.deadline(c, messageTime); err != nil {
 			return nil, err
 		}
 	}
@@ -215,11 +298,11 @@ func hasQuery(in *bufio.Reader) bool {
 }
 
 // deadline lets the connection read for d, unless the listener closes.
-func (l *tcpListener) deadline(conn *net.TCPConn, d time.Duration) error {
+func (l *tcpListener) deadline(c *tcpConn, d time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing {
 		return net.ErrClosed
 	}
-	return conn.SetReadDeadline(time.Now().Add(d))
+	return c.tcp.SetReadDeadline(time.Now().Add(d))
 }

@@ -56,6 +56,7 @@ type udpWorker struct {
 	raw   syscall.RawConn
 	any   bool // bound to all addresses: replies must name the one that was asked
 	meter Meter
+	scene Scene // of the batch
 
 	in, out     [batchSize]message
 	inVec       [batchSize]unix.Iovec
@@ -102,7 +103,7 @@ func (w *udpWorker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.ready()
 		if err := w.raw.Read(w.tryReceive); err != nil || w.errno != 0 {
-			pause(ctx) // at the end not at all; else the system is short of memory, or the like
+			pauseFor(ctx, readPause) // at the end not at all; else the system is short of memory, or the like
 			continue
 		}
 		w.answer()
@@ -125,14 +126,6 @@ func (w *udpWorker) run(ctx context.Context) {
 			return
 		}
 		w.answer()
-	}
-}
-
-// pause lets a system in trouble be for a moment.
-func pause(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(readPause):
 	}
 }
 
@@ -171,7 +164,7 @@ func (w *udpWorker) account() {
 
 // answer makes the replies to a batch, with one snapshot for all.
 func (w *udpWorker) answer() {
-	snapshot := w.s.o.Snapshot()
+	w.scene = w.s.scene()
 	w.used, w.unsent, w.sent = w.done, 0, 0
 	for i := range w.done {
 		m := &w.in[i]
@@ -184,7 +177,11 @@ func (w *udpWorker) answer() {
 			w.s.drop(tooLong)
 			continue
 		}
-		reply := w.s.answer(w.replies[w.unsent][:0], w.queries[i][:m.n], source, UDP, snapshot, &w.meter)
+		query, source, ok := w.s.unwrap(w.queries[i][:m.n], source, w.scene.Settings)
+		if !ok {
+			continue
+		}
+		reply := w.s.answer(w.replies[w.unsent][:0], query, source, UDP, &w.scene, &w.meter)
 		if reply == nil {
 			continue
 		}

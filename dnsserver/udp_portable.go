@@ -44,7 +44,12 @@ func (w *udpWorker) run(ctx context.Context) {
 			w.s.drop(tooLong)
 			continue
 		}
-		reply := w.s.answer(out[:0], in[:n], from.Addr().Unmap().WithZone(""), UDP, w.s.o.Snapshot(), &w.meter)
+		scene := w.s.scene()
+		query, source, ok := w.s.unwrap(in[:n], from.Addr().Unmap().WithZone(""), scene.Settings)
+		if !ok {
+			continue
+		}
+		reply := w.s.answer(out[:0], query, source, UDP, &scene, &w.meter)
 		if reply == nil {
 			continue
 		}

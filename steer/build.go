@@ -31,7 +31,7 @@ type Input struct {
 func Build(in Input) *Snapshot {
 	set := in.Survey.Set
 	s := &Snapshot{
-		Generation: in.Generation, Set: set, Survey: in.Survey,
+		Generation: in.Generation, Set: set, Survey: in.Survey, Stale: in.View.Isolated,
 		beliefs: make([][]belief, len(set.Services)),
 		faces:   make([][families]face, len(set.Services)),
 		merged:  merges{},
@@ -50,7 +50,7 @@ func Build(in Input) *Snapshot {
 
 // SameAnswers reports whether two snapshots answer every query alike.
 func (s *Snapshot) SameAnswers(o *Snapshot) bool {
-	return s.Survey == o.Survey && slices.EqualFunc(s.beliefs, o.beliefs, slices.Equal)
+	return s.Survey == o.Survey && s.Stale == o.Stale && slices.EqualFunc(s.beliefs, o.beliefs, slices.Equal)
 }
 
 // face compiles one service's answers for one family.

@@ -85,7 +85,7 @@ func (k *Keeper) rebuild(s *Survey, cause string) {
 	if slices.ContainsFunc(changes, Change.failsOpen) {
 		level = slog.LevelWarn
 	}
-	k.log.Log(context.Background(), level, "new snapshot", "generation", after.Generation, "cause", cause, "changes", changes)
+	k.log.Log(context.Background(), level, "new snapshot", "generation", after.Generation, "cause", cause, "stale", after.Stale, "changes", changes)
 	if k.watch != nil {
 		for c := range slices.Values(changes) {
 			k.watch(c)

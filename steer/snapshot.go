@@ -19,6 +19,7 @@ type Snapshot struct {
 	Generation uint64
 	Set        *zones.Set
 	Survey     *Survey
+	Stale      bool             // the mesh fell silent, and the last view is held
 	beliefs    [][]belief       // by Service.Index and position in Service.Members
 	faces      [][families]face // by Service.Index
 	merged     merges           // the partitions in use, for the next Build to take over

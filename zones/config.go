@@ -51,6 +51,9 @@ type ServiceConfig struct {
 	BandKM *float64 `mapstructure:"band_km"`
 	// Answers is the number of regions in one answer, 1 to 8. Optional, default 1.
 	Answers int `mapstructure:"answers"`
+	// ECS says whether client subnets (RFC 7871) choose the region: on or off. Off, the resolver's own address does, and
+	// one answer holds for all of its clients. Optional, default on.
+	ECS string `mapstructure:"ecs"`
 	// Checked: the service has a health check, so its endpoints are believed only by
 	// evidence. Not a key of its own: set where the file has "check".
 	Checked bool `mapstructure:"-"`

@@ -162,6 +162,9 @@ func (l *loader) service(key string, c *ServiceConfig) *Service {
 	default:
 		l.report(key+".steer", c.Steer, "nearest, failover or weighted")
 	}
+	if s.NoECS = c.ECS == "off"; c.ECS != "" && c.ECS != "on" && c.ECS != "off" {
+		l.report(key+".ecs", c.ECS, "on or off")
+	}
 	if b := c.BandKM; b != nil {
 		if s.BandKM = *b; !(*b >= 0 && *b <= maxBandKM) {
 			l.report(key+".band_km", *b, fmt.Sprintf("0 to %d", maxBandKM))

@@ -64,6 +64,7 @@ type Service struct {
 	BandKM  float64
 	Answers int      // regions in one answer
 	Checked bool     // endpoints are believed only by evidence
+	NoECS   bool     // regions are chosen by the resolver's address, whatever client subnet it sends
 	CNAME   bool     // every member has CNAME, none has Addrs
 	Members []Member // in the configuration's order
 }

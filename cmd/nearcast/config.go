@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nearcast/nearcast/dnsserver"
 	"github.com/nearcast/nearcast/geo"
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/zones"
@@ -21,6 +22,8 @@ type Config struct {
 	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts. Optional: orders
 	// are taken from loopback alone.
 	AdminTokenFile string `mapstructure:"admin_token_file"`
+	// DNS is how a director speaks DNS. Optional.
+	DNS dnsserver.Config `mapstructure:"dns"`
 	// Geo says where places come from. Optional, default: the embedded database.
 	Geo geo.Config `mapstructure:"geo"`
 	// Mesh is the gossip between directors and agents. Optional for a director that steers nothing.
@@ -35,6 +38,8 @@ type Config struct {
 type Listen struct {
 	// DNS are the addresses for DNS over UDP and TCP, "address:port".
 	DNS []string `mapstructure:"dns"`
+	// TLS are the addresses for DNS over TLS (RFC 7858), "address:port", mostly of port 853. Optional; needs dns.tls.
+	TLS []string `mapstructure:"tls"`
 	// Admin is the address for the API and the metrics, "address:port". Optional, default 127.0.0.1:8053.
 	Admin string `mapstructure:"admin"`
 }
@@ -76,10 +81,15 @@ func (c *Config) adminAddr() string {
 // validate reports what is wrong with the parts that no room owns, and fills in what these leave out; dir is what paths
 // are relative to.
 func (c *Config) validate(dir string, report zones.Reporter) {
-	for i, addr := range c.Listen.DNS {
-		if !isAddrPort(addr) {
-			report(keyOf("listen.dns", i), addr, `"address:port", such as 192.0.2.1:53 or [2001:db8::1]:53`)
+	for key, addrs := range map[string][]string{"listen.dns": c.Listen.DNS, "listen.tls": c.Listen.TLS} {
+		for i, addr := range addrs {
+			if !isAddrPort(addr) {
+				report(keyOf(key, i), addr, `"address:port", such as 192.0.2.1:53 or [2001:db8::1]:53`)
+			}
 		}
+	}
+	if len(c.Listen.TLS) > 0 && c.DNS.TLS.Certificate == "" {
+		report("listen.tls", c.Listen.TLS, "addresses for TLS beside a certificate, dns.tls.certificate and dns.tls.key")
 	}
 	if !isAddrPort(c.adminAddr()) {
 		report("listen.admin", c.Listen.Admin, `"address:port", such as 127.0.0.1:8053`)

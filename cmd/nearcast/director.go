@@ -105,7 +105,9 @@ func (d *director) join(ctx context.Context) (mesh, error) {
 }
 
 func (d *director) listen() (err error) {
-	d.dns, err = dnsserver.Listen(dnsserver.Options{Listen: d.loaded.Listen.DNS, Snapshot: d.keeper.Snapshot, Log: d.log})
+	d.dns, err = dnsserver.Listen(dnsserver.Options{
+		Listen: d.loaded.Listen.DNS, ListenTLS: d.loaded.Listen.TLS, Settings: d.loaded.dns, Snapshot: d.keeper.Snapshot, View: d.mesh.View, Log: d.log,
+	})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nearcast/nearcast/dnsserver"
 	"github.com/nearcast/nearcast/healthmesh"
 )
 
@@ -14,28 +15,34 @@ func newKeygen() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "keygen",
 		Short:   "Make keys",
-		Example: `  nearcast keygen mesh > mesh.key`,
+		Example: "  nearcast keygen mesh > mesh.key\n  nearcast keygen cookies > cookies.key",
 		Args:    cobra.NoArgs,
 		RunE:    showHelp,
 	}
+	cmd.AddCommand(
+		newKeygenOf("mesh", "Make a key for gossip: the same file goes to all nodes", healthmesh.GenerateKey),
+		newKeygenOf("cookies", "Make a secret for DNS cookies: the same file goes to all directors", dnsserver.GenerateCookieKey),
+	)
+	return cmd
+}
+
+// newKeygenOf makes keys of one kind.
+func newKeygenOf(kind, short string, generate func() string) *cobra.Command {
 	var out string
-	mesh := &cobra.Command{
-		Use:   "mesh",
-		Short: "Make a key for gossip: the same file goes to all nodes",
-		Example: `  nearcast keygen mesh > mesh.key
-  nearcast keygen mesh --out mesh.key`,
-		Args: cobra.NoArgs,
+	cmd := &cobra.Command{
+		Use:     kind,
+		Short:   short,
+		Example: fmt.Sprintf("  nearcast keygen %[1]s > %[1]s.key\n  nearcast keygen %[1]s --out %[1]s.key", kind),
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			key := healthmesh.GenerateKey()
 			if out == "" {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), key)
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), generate())
 				return err
 			}
-			return writeKey(out, key)
+			return writeKey(out, generate())
 		},
 	}
-	mesh.Flags().StringVar(&out, "out", "", "file to write, readable by its owner alone; one that exists stays as it is")
-	cmd.AddCommand(mesh)
+	cmd.Flags().StringVar(&out, "out", "", "file to write, readable by its owner alone; one that exists stays as it is")
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/nearcast/nearcast/dnsserver"
 	"github.com/nearcast/nearcast/geo"
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
@@ -38,11 +39,12 @@ type source struct {
 type loaded struct {
 	Config
 	Set    *zones.Set
-	Files  []string           // that it was read from
-	seen   string             // stamp of Files; "" if one of them changed while it was read
-	table  *geo.Table         // nil for an agent
-	stamp  string             // of what the table was made from
-	checks []healthmesh.Check // by position in Set.Services
+	Files  []string            // that it was read from
+	seen   string              // stamp of Files; "" if one of them changed while it was read
+	table  *geo.Table          // nil for an agent
+	dns    *dnsserver.Settings // nil for an agent
+	stamp  string              // of what the table was made from
+	checks []healthmesh.Check  // by position in Set.Services
 }
 
 // load reads and checks the file and all that it names; every problem is in the error. prev is what is in
@@ -74,6 +76,8 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	s.need(l, d)
 	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
+		l.dns = c.DNS.Compile("dns", dir, d.report)
+		l.Files = append(l.Files, l.dns.Files()...)
 	}
 	if !changedSince(l.Files, began) {
 		l.seen = stampFiles(l.Files)

@@ -51,7 +51,7 @@ This page is made from the comments of the types that read the file.
 // makeReference is the page.
 func makeReference(t *testing.T) string {
 	t.Helper()
-	docs := comments(t, ".", "../../zones", "../../geo", "../../healthmesh")
+	docs := comments(t, ".", "../../zones", "../../geo", "../../healthmesh", "../../dnsserver")
 	var b strings.Builder
 	b.WriteString(referenceHead)
 	writeKeys(t, &b, docs, reflect.TypeFor[Config](), "")

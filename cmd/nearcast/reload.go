@@ -43,6 +43,7 @@ func (d *director) reload(ctx context.Context) error {
 	if err := d.keeper.Reload(ctx, next.survey()); err != nil {
 		return err
 	}
+	d.dns.Apply(next.dns)
 	d.loaded = next
 	d.reloads.WithLabelValues("applied").Inc()
 	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)
@@ -53,6 +54,7 @@ func (d *director) reload(ctx context.Context) error {
 func (d *director) warnFixed(next *loaded) {
 	fixed := map[string]bool{
 		"listen.dns":   slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
+		"listen.tls":   slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
 		"listen.admin": d.loaded.Listen.Admin == next.Listen.Admin,
 		"state":        d.loaded.State == next.State,
 		"mesh.listen":  d.loaded.Mesh.Listen == next.Mesh.Listen,
