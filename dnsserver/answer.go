@@ -4,6 +4,7 @@ package dnsserver
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -29,7 +30,8 @@ type Scene struct {
 	Snapshot *steer.Snapshot
 	Settings *Settings
 	View     func() *healthmesh.View // for explanations
-	Now      uint32                  // Unix seconds, for cookies; they may wrap
+	Now      time.Time               // for cookies and rates
+	Limiter  *limiter                // nil: no rate is limited
 }
 
 // The limits of a reply's size, in octets.
@@ -43,34 +45,44 @@ const (
 // Every transport calls it, and it alone. meter may be nil.
 //
 // A plain query goes the fast way: read in place, answered by copying, with no allocation if out has room, no lock
-// and no clock. Whatever else goes the slow way, over the same look-ups. No reply: packets without a header, and replies,
-// as two servers could otherwise answer each other for ever.
+// and no clock. Whatever else goes the slow way, over the same look-ups. No reply: what is no query, and what is beyond the
+// rate of its client.
 func Answer(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) []byte {
-	if len(q) < headerLen || q[2]&flagQR != 0 {
+	if !isQuery(q) {
 		return nil
 	}
-	if reply := fast(out, q, source, t, s, meter); reply != nil {
+	if reply, done := fast(out, q, source, t, s, meter); done {
 		return reply
 	}
 	return slow(out, q, source, t, s, meter)
 }
 
-// fast answers a plain query, nil if q is none or its answer is not in one piece.
-func fast(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) []byte {
+// isQuery tells a query from packets without a header, and from replies: two servers could otherwise answer each other for
+// ever.
+func isQuery(q []byte) bool { return len(q) >= headerLen && q[2]&flagQR == 0 }
+
+// fast answers a plain query; it is not done if q is none, or its answer is not in one piece.
+func fast(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) (reply []byte, done bool) {
 	var v query
 	if !v.read(q) || isExplain(v.name()) {
-		return nil
+		return nil, false
 	}
 	v.admit(s, source, t)
 	var r result
 	r.resolve(s.Snapshot, v.name(), &v, source)
 	if r.renamed || r.alias && r.follows(s.Snapshot) {
-		return nil
+		return nil, false
+	}
+	switch s.limit(t, &v, source, classOf(r.rcode, r.answers > 0, r.aa)) {
+	case drop:
+		return nil, true
+	case slip:
+		r = result{rcode: v.slipRcode(), aa: r.aa, zone: r.zone, slipped: true}
 	}
 	set := s.Snapshot.Set
 	meter.query(set, r.zone, v.qtype, r.rcode, t)
 	meter.answer(set, &r)
-	return r.write(out, q, &v, v.limit(t))
+	return r.write(out, q, &v, v.limit(t)), true
 }
 
 // follows tells if the alias that was found leads to a name in the zones.

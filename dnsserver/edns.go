@@ -97,9 +97,9 @@ func (v *query) admit(s *Scene, source netip.Addr, t Transport) {
 		v.id = s.Settings.nsid
 	}
 	if v.cookie != nil {
-		good, old := s.Settings.cookies.check(v.cookie, source, s.Now)
+		good, old := s.Settings.cookies.check(v.cookie, source, uint32(s.Now.Unix()))
 		if v.vouched = good; old {
-			v.fresh = s.Settings.cookies[0].make(v.cookie[:clientCookie], source, s.Now)
+			v.fresh = s.Settings.cookies[0].make(v.cookie[:clientCookie], source, uint32(s.Now.Unix()))
 		} else {
 			v.fresh = [cookieLen]byte(v.cookie)
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -191,7 +192,7 @@ func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *Scen
 	}
 	return &Scene{
 		Snapshot: steer.Build(steer.Input{Generation: 1, Survey: steer.NewSurvey(set, table), View: view}),
-		Settings: settings(t, testConfig()), View: func() *healthmesh.View { return view }, Now: noon,
+		Settings: settings(t, testConfig()), View: func() *healthmesh.View { return view }, Now: time.Unix(noon, 0),
 	}
 }
 

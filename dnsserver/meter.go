@@ -21,8 +21,8 @@ var countedTypes = [...]uint16{
 
 const otherType = len(countedTypes)
 
-// rcodes is how many rcodes are counted: BADVERS is the largest that Answer gives.
-const rcodes = dns.RcodeBadVers + 1
+// rcodes is how many rcodes are counted: BADCOOKIE is the largest that Answer gives.
+const rcodes = dns.RcodeBadCookie + 1
 
 // A Meter counts what one worker answered; it is written by that worker alone, and read by Each from anywhere. The
 // zero Meter is ready; a nil one counts nothing.

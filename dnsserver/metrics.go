@@ -14,12 +14,15 @@ var (
 		"Answers with regions that stand in because none of the service can answer.", []string{"service"}, nil)
 	droppedDesc = prometheus.NewDesc("nearcast_dns_dropped_total",
 		"Packets and connections that got no reply, by cause.", []string{"cause"}, nil)
+	limitedDesc = prometheus.NewDesc("nearcast_rate_limited_total",
+		"Replies over their client network's rate, by class (positive, negative, referral, error) and what became of them (slipped, dropped).",
+		[]string{"class", "action"}, nil)
 	connsDesc = prometheus.NewDesc("nearcast_tcp_connections", "TCP connections that are open.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queriesDesc, answersDesc, failOpenDesc, droppedDesc, connsDesc} {
+	for _, d := range []*prometheus.Desc{queriesDesc, answersDesc, failOpenDesc, droppedDesc, limitedDesc, connsDesc} {
 		ch <- d
 	}
 }
@@ -50,6 +53,11 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	}
 	for c := range causes {
 		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(s.dropped[c].Load()), c.String())
+	}
+	for c := range classes {
+		for a := slip; a < actions; a++ {
+			ch <- prometheus.MustNewConstMetric(limitedDesc, prometheus.CounterValue, float64(s.limiter.counted[c][a].Load()), c.String(), a.String())
+		}
 	}
 	conns := 0
 	for _, l := range s.tcp {

@@ -3,6 +3,8 @@ package dnsserver
 import (
 	"encoding/binary"
 
+	"github.com/miekg/dns"
+
 	"github.com/nearcast/nearcast/zones"
 )
 
@@ -27,7 +29,9 @@ func (r *result) write(out, q []byte, v *query, limit int) []byte {
 		w.origin = headerLen + v.nameLen - len(r.zone.Wire)
 	}
 	w.header(r.aa, r.rcode)
-	w.sections(r)
+	if w.sections(r); r.slipped && r.rcode == dns.RcodeSuccess {
+		w.b[w.start+2] |= flagTC
+	}
 	if v.opt {
 		w.b = v.appendOPT(w.b, w.start, limit, r.rcode, r.scope, r.ede)
 		w.count(10, 1)
@@ -80,7 +84,7 @@ func (w *writer) header(aa bool, rcode int) {
 	if aa {
 		h[2] |= flagAA
 	}
-	h[3] = h[3]&flagCD | byte(rcode)
+	h[3] = h[3]&flagCD | byte(rcode)&0xF
 	clear(h[6:headerLen])
 }
 

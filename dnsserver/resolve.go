@@ -26,6 +26,7 @@ type result struct {
 	pick      steer.Pick
 	scope     int       // of the client subnet, in bits
 	ede       *extended // nil if there is none
+	slipped   bool      // over the client's rate: there are no records
 }
 
 // resolve finds what goes into a reply for name, which is that of the query v or the end of its aliases so far.

@@ -48,6 +48,7 @@ type Server struct {
 	udp      []*udpWorker
 	tcp      []*tcpListener
 	addrs    []string
+	limiter  *limiter
 	dropped  [causes]atomic.Uint64
 	paniced  atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
 
@@ -79,7 +80,7 @@ func (c cause) String() string {
 
 // Listen binds all addresses, or none.
 func Listen(o Options) (*Server, error) {
-	s := &Server{o: o}
+	s := &Server{o: o, limiter: newLimiter()}
 	s.settings.Store(o.Settings)
 	s.tls = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"}, // RFC 7858, section 3.1; RFC 9325
@@ -103,7 +104,7 @@ func (s *Server) Apply(settings *Settings) { s.settings.Store(settings) }
 
 // scene is what a batch that came now is answered from.
 func (s *Server) scene() Scene {
-	return Scene{Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: uint32(time.Now().Unix())}
+	return Scene{Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: time.Now(), Limiter: s.limiter}
 }
 
 // listenAll binds the addresses that "address:port" stands for.
@@ -264,10 +265,11 @@ func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, scene *Sc
 			s.logPanic(p, q)
 		}
 	}()
-	if reply = Answer(out, q, source, t, scene, meter); reply == nil {
+	if !isQuery(q) {
 		s.drop(noReply)
+		return nil
 	}
-	return reply
+	return Answer(out, q, source, t, scene, meter)
 }
 
 // logPanic logs at most once in panicPause: whoever finds such a packet may send many.

@@ -39,9 +39,32 @@ type Config struct {
 	// ProxyFrom are the networks of load balancers that tell whose query they hand on: all that comes from there, UDP, TCP and
 	// TLS, must begin with a header of the PROXY protocol, version 2. Optional, default none.
 	ProxyFrom []string `mapstructure:"proxy_from"`
+	// RateLimit bounds what client networks are sent over UDP.
+	RateLimit RateLimitConfig `mapstructure:"rate_limit"`
 	// TLS is the certificate of DNS over TLS.
 	TLS TLSConfig `mapstructure:"tls"`
 }
+
+// RateLimitConfig bounds what client networks, an IPv4 /24 or an IPv6 /56, are sent over UDP, as the configuration file
+// states it: forged queries would otherwise make the director a weapon. TCP, TLS and clients with a valid cookie have no limit.
+type RateLimitConfig struct {
+	// ResponsesPerSecond is how many replies of a class (positive, negative, referral, error) a client network gets in a second, 1 to
+	// 1000000. Optional, default 1000; 0 sets no limit.
+	ResponsesPerSecond *int `mapstructure:"responses_per_second"`
+	// Slip is of how many replies over the limit one is sent all the same, 1 to 10, without records: it makes an honest client
+	// come back by TCP or with a cookie. Optional, default 2; 0 sends none.
+	Slip *int `mapstructure:"slip"`
+	// Exempt are the networks without a limit. Optional, default loopback.
+	Exempt []string `mapstructure:"exempt"`
+}
+
+// The bounds of a RateLimitConfig.
+const (
+	defaultRate = 1000 // what a network of large resolvers asks at most of a zone in use, and a trickle to a victim
+	maxRate     = 1000000
+	defaultSlip = 2
+	maxSlip     = 10
+)
 
 // TLSConfig is the certificate of DNS over TLS, as the configuration file states it. A changed file is taken up.
 type TLSConfig struct {
@@ -64,6 +87,9 @@ type Settings struct {
 	ecsFrom      *bart.Lite // nil: all
 	proxyFrom    *bart.Lite // nil: none
 	cookies      cookieKeys
+	rate         int // replies of a class a second; 0: no limit
+	slip         int // of so many over the rate one is sent; 0: none
+	exempt       *bart.Lite
 	cert         *tls.Certificate // nil: none
 	files        []string
 }
@@ -101,11 +127,10 @@ func (c *Config) Compile(key, dir string, report Reporter) *Settings {
 			report(key+"."+name, text, fmt.Sprintf("at most %d octets", maxIdentity))
 		}
 	}
-	explainTo := c.ExplainTo
-	if explainTo == nil {
-		explainTo = []string{"127.0.0.0/8", "::1/128"}
-	}
-	s.explainTo = networks(key+".explain_to", explainTo, report)
+	s.explainTo = networks(key+".explain_to", orLoopback(c.ExplainTo), report)
+	s.exempt = networks(key+".rate_limit.exempt", orLoopback(c.RateLimit.Exempt), report)
+	s.rate = bounded(key+".rate_limit.responses_per_second", c.RateLimit.ResponsesPerSecond, defaultRate, maxRate, report)
+	s.slip = bounded(key+".rate_limit.slip", c.RateLimit.Slip, defaultSlip, maxSlip, report)
 	if c.ECSFrom != nil {
 		s.ecsFrom = networks(key+".ecs_from", c.ECSFrom, report)
 	}
@@ -134,6 +159,24 @@ func (c *Config) Compile(key, dir string, report Reporter) *Settings {
 		}
 	}
 	return s
+}
+
+func orLoopback(texts []string) []string {
+	if texts == nil {
+		return []string{"127.0.0.0/8", "::1/128"}
+	}
+	return texts
+}
+
+// bounded is a number of 0 to most, or the one for want of it.
+func bounded(key string, n *int, otherwise, most int, report Reporter) int {
+	if n == nil {
+		return otherwise
+	}
+	if *n < 0 || *n > most {
+		report(key, *n, fmt.Sprintf("0 to %d", most))
+	}
+	return *n
 }
 
 // networks reads a list of networks and addresses.

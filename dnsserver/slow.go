@@ -19,9 +19,23 @@ func slow(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter)
 	c.read(q)
 	c.v.admit(s, source, t)
 	zone := c.answer(q)
+	switch s.limit(t, &c.v, source, classOf(c.reply.Rcode, len(c.reply.Answer) > 0, c.reply.Authoritative)) {
+	case drop:
+		return nil
+	case slip:
+		c.slip()
+	}
 	reply := c.write(out, c.v.limit(t))
 	meter.query(s.Snapshot.Set, zone, c.v.qtype, c.reply.Rcode, t)
 	return reply
+}
+
+// slip leaves nothing of the reply but what makes an honest asker come back.
+func (c *conversation) slip() {
+	m := &c.reply
+	m.Rcode, m.Answer, m.Ns, m.Extra = c.v.slipRcode(), nil, nil, nil
+	m.Truncated = m.Rcode == dns.RcodeSuccess
+	c.extra, c.ede, c.scope = nil, nil, 0
 }
 
 // A conversation is one query of the slow way and its reply as it grows.

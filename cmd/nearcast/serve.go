@@ -42,6 +42,7 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "nearcast.yaml", "configuration file")
 	cmd.Flags().StringSliceVar(&over.dns, "dns", nil, "addresses for DNS, instead of listen.dns")
+	cmd.Flags().StringSliceVar(&over.tls, "tls", nil, "addresses for DNS over TLS, instead of listen.tls")
 	cmd.Flags().StringVar(&over.admin, "admin", "", "address for the API and metrics, instead of listen.admin")
 	over.flags(cmd)
 	return cmd
@@ -49,7 +50,7 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
 
 // overrides are the flags that let one file serve several nodes of one host.
 type overrides struct {
-	dns                      []string
+	dns, tls                 []string
 	admin, mesh, state, name string
 }
 
@@ -63,6 +64,9 @@ func (o *overrides) flags(cmd *cobra.Command) {
 func (o *overrides) apply(c *Config) {
 	if o.dns != nil {
 		c.Listen.DNS = o.dns
+	}
+	if o.tls != nil {
+		c.Listen.TLS = o.tls
 	}
 	set := func(to *string, from string) {
 		if from != "" {
