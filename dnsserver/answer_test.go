@@ -113,6 +113,13 @@ func TestAnswer(t *testing.T) {
 		{"hop CNAME", "NOERROR aa | hop 30 cname www"},
 		{"hop A", "NOERROR aa | hop 30 cname www, www 30 a 192.0.2.101"},
 		{"hop TXT", "NOERROR aa | hop 30 cname www | " + negative},
+		// hints (RFC 9460): those that are asked for are what A and AAAA are answered
+		{"dual HTTPS", `NOERROR aa | dual 30 https 1 . alpn="h2" ipv4hint="192.0.2.103" ipv6hint="2001:db8::103"`},
+		{"lost HTTPS +edns", `NOERROR aa | lost 10 https 1 down ipv4hint="192.0.2.161" | - | opt 1232 ede 0 all regions down: failing open`},
+		{"both HTTPS +ecs=203.0.113.0/24", `NOERROR aa | both 30 https 1 . ipv4hint="192.0.2.132,192.0.2.131" | - | opt 1232 ecs 203.0.113.0/24/24`},
+		{"web HTTPS", `NOERROR aa | web 30 https 1 four ipv4hint="192.0.2.111,192.0.2.112", web 30 https 2 mail ipv4hint="192.0.2.25" ipv6hint="2001:db8::25" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
+		{"_dns SVCB", `NOERROR aa | _dns 300 svcb 1 mail alpn="dot" ipv4hint="192.0.2.25" ipv6hint="2001:db8::25" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
+		{"fixed HTTPS", `NOERROR aa | fixed 300 https 1 mail ipv4hint="192.0.2.99" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
 		// failing open
 		{"down A", "NOERROR aa | down 10 a 192.0.2.161"},
 		{"down A +edns", "NOERROR aa | down 10 a 192.0.2.161 | - | opt 1232 ede 0 all regions down: failing open"},

@@ -70,6 +70,8 @@ ns.broad A 192.0.2.6
 moved DNAME deep
 moved TXT "not renamed itself"
 home DNAME example.org.
+_dns SVCB 1 mail alpn=dot ipv4hint=0.0.0.0 ipv6hint=::
+fixed HTTPS 1 mail ipv4hint=192.0.2.99
 round DNAME x.round
 up DNAME @
 up MX 1 ns1
@@ -82,6 +84,14 @@ in DS 12345 13 2 0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDE
 	"in.geo.example.com": "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.55\n",
 	"example.org":        "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.54\nwww A 192.0.2.9\n",
 }
+
+// hints are records of the zone of services that ask for these services' addresses.
+const hints = `dual HTTPS 1 . alpn=h2 ipv4hint=0.0.0.0 ipv6hint=::
+both HTTPS 1 . ipv4hint=0.0.0.0 ipv6hint=::
+web HTTPS 1 four ipv4hint=0.0.0.0
+web HTTPS 2 mail ipv4hint=0.0.0.0 ipv6hint=::
+lost HTTPS 1 down ipv4hint=0.0.0.0
+`
 
 func repeat(n int, format string) string {
 	var b strings.Builder
@@ -101,6 +111,7 @@ func services() []zones.ServiceConfig {
 	members := func(m ...zones.MemberConfig) []zones.MemberConfig { return m }
 	return []zones.ServiceConfig{
 		{Name: "www", Steer: "failover", Regions: members(member("us", "192.0.2.101", "2001:db8::101"), member("eu", "192.0.2.102"))},
+		{Name: "dual", Steer: "failover", Regions: members(member("us", "192.0.2.103", "2001:db8::103"))},
 		{Name: "four", Steer: "failover", Regions: members(member("us", "192.0.2.111", "192.0.2.112"))},
 		{Name: "bound", Steer: "weighted", ECS: "off", Answers: 2, Regions: members(member("us", "192.0.2.135"), member("eu", "192.0.2.136"))},
 		{Name: "six", Steer: "failover", Regions: members(member("us", "2001:db8::121"))},
@@ -130,7 +141,11 @@ func load(t testing.TB, services []zones.ServiceConfig) *zones.Set {
 	dir := t.TempDir()
 	var configs []zones.ZoneConfig
 	for _, name := range []string{"geo.example.com", "in.geo.example.com", "example.org"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(zoneFiles[name]), 0o600); err != nil {
+		text := zoneFiles[name]
+		if name == "geo.example.com" && slices.ContainsFunc(services, func(c zones.ServiceConfig) bool { return c.Name == "dual" }) {
+			text += hints
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		configs = append(configs, zones.ZoneConfig{Name: name, File: name})

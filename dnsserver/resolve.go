@@ -118,21 +118,29 @@ func (r *result) node(s *steer.Snapshot, n *zones.Node, v *query, source netip.A
 // steer adds what a service answers to the client. A name has one CNAME at most, so of such a service the first
 // region holds.
 func (r *result) steer(s *steer.Snapshot, svc *zones.Service, qtype uint16, v *query, source netip.Addr) {
-	a := v.asker(svc, source)
-	r.service, r.pick = svc, s.Pick(svc, qtype, a.client)
-	r.scope = max(r.scope, v.scopeOf(a, r.pick.Scope))
-	switch {
-	case r.pick.FailOpen:
-		r.ede = failOpen
-	case s.Stale:
-		r.ede = stale
-	}
+	r.service = svc
+	var scope int
+	r.pick, scope, r.ede = v.pick(s, svc, qtype, source)
+	r.scope = max(r.scope, scope)
 	if svc.CNAME {
 		r.pick.N = 1
 	}
 	for _, set := range r.pick.Sets[:r.pick.N] {
 		r.add(set)
 	}
+}
+
+// pick is what a service answers to the client, for which scope, and what is to be said of that.
+func (v *query) pick(s *steer.Snapshot, svc *zones.Service, qtype uint16, source netip.Addr) (p steer.Pick, scope int, ede *extended) {
+	a := v.asker(svc, source)
+	p = s.Pick(svc, qtype, a.client)
+	switch {
+	case p.FailOpen:
+		ede = failOpen
+	case s.Stale:
+		ede = stale
+	}
+	return p, v.scopeOf(a, p.Scope), ede
 }
 
 func (r *result) add(set *zones.RRset) {
@@ -142,6 +150,9 @@ func (r *result) add(set *zones.RRset) {
 		r.extra = set.Extra
 	}
 }
+
+// hinted tells if the records have hints that depend on the client.
+func (r *result) hinted() bool { return r.answers > 0 && r.answer[0].Hints != nil }
 
 // target is where the alias leads.
 func (r *result) target() string { return r.answer[0].RRs[0].(*dns.CNAME).Target }

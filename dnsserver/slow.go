@@ -246,8 +246,12 @@ func (c *conversation) add(r *result, owner string) {
 	c.meter.answer(c.snapshot.Set, r)
 	before := c.reply.Answer
 	for _, set := range r.answer[:r.answers] {
-		for _, rr := range set.RRs {
-			rr = dns.Copy(rr)
+		rrs := make([]dns.RR, len(set.RRs))
+		for i, rr := range set.RRs {
+			rrs[i] = dns.Copy(rr)
+		}
+		c.hint(set, rrs)
+		for _, rr := range rrs {
 			if !r.renamed {
 				rr.Header().Name = owner // of a wildcard's record it is the name that was asked for
 			}
@@ -264,6 +268,35 @@ func (c *conversation) add(r *result, owner string) {
 	}
 	for _, set := range r.extra {
 		c.extra = append(c.extra, set.RRs)
+	}
+}
+
+// hint gives copies of a set's records the hints of this client's region, so that they never disagree with what it is
+// answered for A and AAAA, and are kept no longer.
+func (c *conversation) hint(set *zones.RRset, rrs []dns.RR) {
+	ttl := set.TTL
+	for i, svc := range set.Hints {
+		if svc == nil {
+			continue
+		}
+		var addresses []*zones.RRset
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			p, scope, ede := c.v.pick(c.snapshot, svc, qtype, c.source)
+			c.scope = max(c.scope, scope)
+			if c.ede == nil {
+				c.ede = ede
+			}
+			for _, a := range p.Sets[:p.N] {
+				if a != nil {
+					addresses = append(addresses, a)
+					ttl = min(ttl, a.TTL)
+				}
+			}
+		}
+		zones.FillHints(zones.SVCB(rrs[i]), addresses...)
+	}
+	for _, rr := range rrs {
+		rr.Header().Ttl = ttl
 	}
 }
 

@@ -41,6 +41,7 @@ func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporte
 	for _, d := range l.drafts {
 		if d != nil && !l.broken[d.zone.Index] {
 			l.nameServers(d)
+			l.hints(d)
 		}
 	}
 	if l.problems > 0 {

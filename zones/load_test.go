@@ -137,6 +137,10 @@ func TestLoadTellsEachProblemOnce(t *testing.T) {
 		{func(w *world) { w.regions[0].Location = []float64{1} }, "regions[0].location = [1]: "},
 		{func(w *world) { w.regions[0].Location = nil }, "regions[0].location = []: "},
 
+		{service(func(c *ServiceConfig) { c.ECS = "yes" }), svc + ".ecs = yes: on or off"},
+		{text("h HTTPS 1 nobody ipv4hint=0.0.0.0\n"), "zones[0].file = geo.zone:"},
+		{text("h HTTPS 1 www.example.net. ipv6hint=::\n"), "zones[0].file = geo.zone:"},
+
 		{func(w *world) { w.zones[0].Name = "" }, "zones[0].name = : a domain name"},
 		{func(w *world) { w.zones[0].Name = "a b" }, "zones[0].name = a b: a domain name"},
 		{func(w *world) { w.zones[0].Name = "a..b" }, "zones[0].name = a..b: a domain name"},

@@ -114,10 +114,11 @@ type Cut struct {
 type RRset struct {
 	Type   uint16
 	TTL    uint32
-	RRs    []dns.RR // owner names absolute
-	Packed Packed   // ready to be copied behind a question for this name
-	Sigs   Packed   // its RRSIGs, copied when DO is set; empty while unsigned
-	Extra  []*RRset // addresses that the zone has of the names in RRs, packed for the same question, to be added where they fit
+	RRs    []dns.RR   // owner names absolute
+	Packed Packed     // ready to be copied behind a question for this name
+	Sigs   Packed     // its RRSIGs, copied when DO is set; empty while unsigned
+	Hints  []*Service // by position in RRs: whose addresses the record's hints are; nil if none of the records has such
+	Extra  []*RRset   // addresses that the zone has of the names in RRs, packed for the same question, to be added where they fit
 }
 
 // Kind says how a name was found.

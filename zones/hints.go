@@ -1,0 +1,140 @@
+package zones
+
+import (
+	"maps"
+	"net"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// acceptedHints tells how hints are asked for.
+const acceptedHints = "ipv4hint and ipv6hint with addresses, or 0.0.0.0 and :: alone to have those of a target in the zones served here"
+
+// hints gives SVCB and HTTPS records whose hints are 0.0.0.0 or :: the addresses of their targets (RFC 9460, section 7.3):
+// at once where these stand in a zone file; where a service has them, the record's RRset names it, so that the
+// hints are those of the client's region.
+func (l *loader) hints(d *draft) {
+	for _, key := range slices.Sorted(maps.Keys(d.names)) {
+		n := l.set.names[key]
+		if n == nil || n.Zone != d.zone || n.Cut != nil {
+			continue
+		}
+		for _, t := range []uint16{dns.TypeSVCB, dns.TypeHTTPS} {
+			set := n.RRset(t)
+			if set == nil {
+				continue
+			}
+			filled := false
+			for i, r := range d.find(key, t) {
+				svc, changed := l.hint(d, r, n)
+				if svc != nil && set.Hints == nil {
+					set.Hints = make([]*Service, len(set.RRs))
+				}
+				if svc != nil {
+					set.Hints[i] = svc
+				}
+				filled = filled || changed
+			}
+			if !filled {
+				continue
+			}
+			if p, err := Pack(set.RRs, n.Name, "", d.zone.Name); err == nil {
+				set.Packed = p
+			} else {
+				d.problem("", 0, n.Name+": "+err.Error(), "records that fit a message")
+			}
+		}
+	}
+}
+
+// hint fills in one record's hints, or returns the service that has them.
+func (l *loader) hint(d *draft, r record, n *Node) (svc *Service, filled bool) {
+	rr := SVCB(r.rr)
+	if rr == nil || !Hinted(rr) {
+		return nil, false
+	}
+	target := rr.Target
+	if target == "." {
+		target = n.Name
+	}
+	var at *Node
+	if wire, err := wireName(target); err == nil {
+		at = l.set.Find([]byte(wire)).Node
+	}
+	switch {
+	case at == nil || at.Cut != nil || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME:
+		d.problem(r.file, r.line, "hints of "+target+", which has no addresses here", acceptedHints)
+		return nil, false
+	case at.Service != nil:
+		return at.Service, false
+	}
+	FillHints(rr, at.RRset(dns.TypeA), at.RRset(dns.TypeAAAA))
+	return nil, true
+}
+
+// SVCB is what a SVCB or HTTPS record says, nil if rr is neither.
+func SVCB(rr dns.RR) *dns.SVCB {
+	switch rr := rr.(type) {
+	case *dns.SVCB:
+		return rr
+	case *dns.HTTPS:
+		return &rr.SVCB
+	}
+	return nil
+}
+
+// Hinted tells if a record asks for the hints of its target.
+func Hinted(rr *dns.SVCB) bool {
+	return slices.ContainsFunc(rr.Value, func(v dns.SVCBKeyValue) bool {
+		switch v := v.(type) {
+		case *dns.SVCBIPv4Hint:
+			return asksForHints(v.Hint)
+		case *dns.SVCBIPv6Hint:
+			return asksForHints(v.Hint)
+		}
+		return false
+	})
+}
+
+func asksForHints(hint []net.IP) bool { return len(hint) == 1 && hint[0].IsUnspecified() }
+
+// FillHints gives a record that asks for hints the addresses of RRsets of A and AAAA; what it asks for and there is none of
+// is left out.
+func FillHints(rr *dns.SVCB, sets ...*RRset) {
+	var v4, v6 []net.IP
+	for _, set := range sets {
+		if set == nil {
+			continue
+		}
+		for _, a := range set.RRs {
+			switch a := a.(type) {
+			case *dns.A:
+				v4 = append(v4, a.A)
+			case *dns.AAAA:
+				v6 = append(v6, a.AAAA)
+			}
+		}
+	}
+	var values []dns.SVCBKeyValue
+	for _, v := range rr.Value {
+		switch hint := v.(type) {
+		case *dns.SVCBIPv4Hint:
+			if asksForHints(hint.Hint) {
+				v = &dns.SVCBIPv4Hint{Hint: v4}
+				if v4 == nil {
+					continue
+				}
+			}
+		case *dns.SVCBIPv6Hint:
+			if asksForHints(hint.Hint) {
+				v = &dns.SVCBIPv6Hint{Hint: v6}
+				if v6 == nil {
+					continue
+				}
+			}
+		}
+		values = append(values, v)
+	}
+	rr.Value = values
+}
