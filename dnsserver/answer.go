@@ -32,6 +32,7 @@ type Scene struct {
 	View     func() *healthmesh.View // for explanations
 	Now      time.Time               // for cookies and rates
 	Limiter  *limiter                // nil: no rate is limited
+	Journals journals                // what changed in the zones, by name
 }
 
 // The limits of a reply's size, in octets.
@@ -64,7 +65,7 @@ func isQuery(q []byte) bool { return len(q) >= headerLen && q[2]&flagQR == 0 }
 // fast answers a plain query; it is not done if q is none, or its answer is not in one piece.
 func fast(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) (reply []byte, done bool) {
 	var v query
-	if !v.read(q) || isExplain(v.name()) {
+	if !v.read(q) || isExplain(v.name()) || v.qtype == dns.TypeAXFR || v.qtype == dns.TypeIXFR {
 		return nil, false
 	}
 	v.admit(s, source, t)

@@ -38,9 +38,13 @@ type cookieKey struct{ k0, k1 uint64 }
 
 // GenerateCookieKey returns a new secret as a line of a cookie file.
 func GenerateCookieKey() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+	return hex.EncodeToString(randomBytes(16))
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return b
 }
 
 // ownCookieKeys is the secret of this process.

@@ -47,16 +47,7 @@ aliasother CNAME www.example.org.
 aliasnodata CNAME info
 loop CNAME loop2
 loop2 CNAME loop
-long1 CNAME long2
-long2 CNAME long3
-long3 CNAME long4
-long4 CNAME long5
-long5 CNAME long6
-long6 CNAME long7
-long7 CNAME long8
-long8 CNAME long9
-long9 CNAME mail
-child NS ns.child
+` + chain(steer.MaxAliases+1) + `child NS ns.child
 child NS ns1
 ns.child A 192.0.2.4
 safe NS ns.safe
@@ -92,6 +83,15 @@ web HTTPS 1 four ipv4hint=0.0.0.0
 web HTTPS 2 mail ipv4hint=0.0.0.0 ipv6hint=::
 lost HTTPS 1 down ipv4hint=0.0.0.0
 `
+
+// chain is n aliases, each of the next.
+func chain(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "long%d CNAME long%d\n", i+1, i+2)
+	}
+	return b.String()
+}
 
 func repeat(n int, format string) string {
 	var b strings.Builder
@@ -164,7 +164,7 @@ const noon = 1559734385
 // settings compiles a configuration.
 func settings(t testing.TB, c Config) *Settings {
 	t.Helper()
-	s := c.Compile("dns", t.TempDir(), func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
+	s := c.Compile("dns", t.TempDir(), nil, func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
 	return s
 }
 

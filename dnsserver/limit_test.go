@@ -192,7 +192,7 @@ func TestRateLimitConfig(t *testing.T) {
 		{RateLimitConfig{Exempt: []string{"192.0.2.1/24"}}, defaultRate, defaultSlip, "dns.rate_limit.exempt[0] 192.0.2.1/24: a network such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
 	} {
 		problem := ""
-		s := (&Config{RateLimit: c.config}).Compile("dns", ".", func(key string, value any, accepted string) {
+		s := (&Config{RateLimit: c.config}).Compile("dns", ".", nil, func(key string, value any, accepted string) {
 			problem += fmt.Sprintf("%s %v: %s", key, value, accepted)
 		})
 		if problem != c.problem || s.rate != c.rate || s.slip != c.slip {

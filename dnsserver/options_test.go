@@ -108,7 +108,7 @@ func TestCookieFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		problem := ""
-		s := (&Config{CookieFile: "cookies"}).Compile("dns", dir, func(key string, value any, accepted string) {
+		s := (&Config{CookieFile: "cookies"}).Compile("dns", dir, nil, func(key string, value any, accepted string) {
 			problem += key + " " + value.(string) + ": " + accepted
 		})
 		if (problem == "") != (c.problem == "") || !strings.Contains(problem, c.problem) || problem != "" && !strings.HasPrefix(problem, "dns.cookie_file cookies: ") {

@@ -58,11 +58,9 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 	}
 }
 
-// refusal is the rcode for types that are no data of a name: NOTIMP for transactions, REFUSED for transfers.
+// refusal is the rcode for types that are no data of a name but transactions.
 func refusal(qtype uint16) int {
 	switch qtype {
-	case dns.TypeAXFR, dns.TypeIXFR:
-		return dns.RcodeRefused
 	case dns.TypeOPT, dns.TypeTKEY, dns.TypeTSIG, dns.TypeMAILA, dns.TypeMAILB:
 		return dns.RcodeNotImplemented
 	}

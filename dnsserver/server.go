@@ -18,6 +18,7 @@ import (
 
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
 )
 
 // The bounds of a server.
@@ -52,11 +53,15 @@ type Server struct {
 	dropped  [causes]atomic.Uint64
 	paniced  atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
 
-	// Connections come and go, so they share a few meters.
-	tcpMeters [4]struct {
-		sync.Mutex
-		Meter
-	}
+	journals  atomic.Pointer[journals] // of the snapshot's set; changed by Apply alone
+	notifier  *notifier
+	transfers chan struct{}  // those under way
+	tcpMeters [4]lockedMeter // connections come and go, so they share a few
+}
+
+type lockedMeter struct {
+	sync.Mutex
+	Meter
 }
 
 // A cause is why a packet or a connection was dropped.
@@ -80,7 +85,9 @@ func (c cause) String() string {
 
 // Listen binds all addresses, or none.
 func Listen(o Options) (*Server, error) {
-	s := &Server{o: o, limiter: newLimiter()}
+	s := &Server{o: o, limiter: newLimiter(), transfers: make(chan struct{}, maxTransfers)}
+	s.notifier = newNotifier(s)
+	s.journals.Store(&journals{})
 	s.settings.Store(o.Settings)
 	s.tls = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"}, // RFC 7858, section 3.1; RFC 9325
@@ -99,12 +106,23 @@ func Listen(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Apply makes the server use other settings from the next batch on.
-func (s *Server) Apply(settings *Settings) { s.settings.Store(settings) }
+// Apply makes the server use other settings from the next batch on. before and after are the zones before and after the
+// reload that brought them: secondaries are told of what is new. Not to be called twice at once.
+func (s *Server) Apply(settings *Settings, before, after *zones.Set) {
+	s.settings.Store(settings)
+	next, unseen := s.journals.Load().update(before, after)
+	s.journals.Store(&next)
+	for _, zone := range unseen {
+		if settings.transfers[zone].isUsed() {
+			s.o.Log.Warn("the zone changed and its serial is not newer: secondaries will not see it", "zone", zone)
+		}
+	}
+	s.notifier.check()
+}
 
 // scene is what a batch that came now is answered from.
 func (s *Server) scene() Scene {
-	return Scene{Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: time.Now(), Limiter: s.limiter}
+	return Scene{Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: time.Now(), Limiter: s.limiter, Journals: *s.journals.Load()}
 }
 
 // listenAll binds the addresses that "address:port" stands for.
@@ -206,6 +224,8 @@ func (s *Server) Addrs() []string { return s.addrs }
 // Serve answers until ctx ends; then it answers what has come in, and closes.
 func (s *Server) Serve(ctx context.Context) error {
 	var running sync.WaitGroup
+	s.notifier.check()
+	running.Go(func() { s.notifier.run(ctx) })
 	for _, w := range s.udp {
 		running.Go(func() { w.run(ctx) })
 	}

@@ -39,6 +39,8 @@ type Config struct {
 	// ProxyFrom are the networks of load balancers that tell whose query they hand on: all that comes from there, UDP, TCP and
 	// TLS, must begin with a header of the PROXY protocol, version 2. Optional, default none.
 	ProxyFrom []string `mapstructure:"proxy_from"`
+	// Keys are shared secrets that sign messages (TSIG). Optional.
+	Keys []KeyConfig `mapstructure:"keys"`
 	// RateLimit bounds what client networks are sent over UDP.
 	RateLimit RateLimitConfig `mapstructure:"rate_limit"`
 	// TLS is the certificate of DNS over TLS.
@@ -90,7 +92,9 @@ type Settings struct {
 	rate         int // replies of a class a second; 0: no limit
 	slip         int // of so many over the rate one is sent; 0: none
 	exempt       *bart.Lite
-	cert         *tls.Certificate // nil: none
+	keys         map[string]*key          // by name
+	transfers    map[string]*transferRule // by zone
+	cert         *tls.Certificate         // nil: none
 	files        []string
 }
 
@@ -110,8 +114,8 @@ func (s *Settings) certificate() (*tls.Certificate, error) {
 	return s.cert, nil
 }
 
-// Compile reports what is wrong with the configuration at key; dir is what paths are relative to.
-func (c *Config) Compile(key, dir string, report Reporter) *Settings {
+// Compile reports what is wrong with the configuration at key and with the zones' parts; dir is what paths are relative to.
+func (c *Config) Compile(key, dir string, zones []ZoneConfig, report Reporter) *Settings {
 	s := &Settings{chaosID: c.ChaosID, chaosVersion: c.ChaosVersion, cookies: ownCookieKeys()}
 	id := ""
 	if c.NSID != nil {
@@ -143,6 +147,11 @@ func (c *Config) Compile(key, dir string, report Reporter) *Settings {
 		}
 		s.files = append(s.files, path)
 		return path
+	}
+	s.keys = compileKeys(key+".keys", c.Keys, file, report)
+	s.transfers = map[string]*transferRule{}
+	for _, z := range zones {
+		s.transfers[z.Name] = compileTransfer(z, s.keys, report)
 	}
 	if c.TLS.Certificate != "" || c.TLS.Key != "" {
 		cert, err := tls.LoadX509KeyPair(file(c.TLS.Certificate), file(c.TLS.Key))

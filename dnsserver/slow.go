@@ -15,10 +15,11 @@ import (
 // slow answers what is not plain, or not in one piece: broken and unusual packets, other classes and opcodes, and
 // aliases that are followed. It decides with the same look-ups as the fast way, and writes with miekg/dns.
 func slow(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) []byte {
-	c := &conversation{source: source, scene: s, snapshot: s.Snapshot, meter: meter}
-	c.read(q)
-	c.v.admit(s, source, t)
+	c := newConversation(q, source, t, s, meter)
 	zone := c.answer(q)
+	if c.parts != nil { // there is one message here, and a transfer has many
+		c.refuse(notForIt)
+	}
 	switch s.limit(t, &c.v, source, classOf(c.reply.Rcode, len(c.reply.Answer) > 0, c.reply.Authoritative)) {
 	case drop:
 		return nil
@@ -28,6 +29,13 @@ func slow(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter)
 	reply := c.write(out, c.v.limit(t))
 	meter.query(s.Snapshot.Set, zone, c.v.qtype, c.reply.Rcode, t)
 	return reply
+}
+
+func newConversation(q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter) *conversation {
+	c := &conversation{source: source, transport: t, scene: s, snapshot: s.Snapshot, meter: meter}
+	c.read(q)
+	c.v.admit(s, source, t)
+	return c
 }
 
 // slip leaves nothing of the reply but what makes an honest asker come back.
@@ -40,21 +48,29 @@ func (c *conversation) slip() {
 
 // A conversation is one query of the slow way and its reply as it grows.
 type conversation struct {
-	source   netip.Addr
-	scene    *Scene
-	snapshot *steer.Snapshot // the scene's
-	meter    *Meter
+	source    netip.Addr
+	transport Transport
+	scene     *Scene
+	snapshot  *steer.Snapshot // the scene's
+	meter     *Meter
 
-	v      query
-	class  uint16
-	tsig   *dns.TSIG // the query's, nil if it is not signed
-	asked  bool      // there is a question
-	broken bool      // not a message, or not as RFC 6891, RFC 7871 and RFC 7873 want it
+	v         query
+	class     uint16
+	serial    *dns.SOA  // the asker's version of a zone; nil if none came
+	tsig      *dns.TSIG // the query's, nil if it is not signed
+	tsigError uint16    // why it is not to be trusted, 0 if it is
+	key       *key      // that signed it
+	mac       string    // that the reply's signature covers: the query's, then the message before
+	asked     bool      // there is a question
+	broken    bool      // not a message, or not as RFC 6891, RFC 7871 and RFC 7873 want it
 
 	reply dns.Msg    // without OPT and TSIG
 	extra [][]dns.RR // what goes into the reply's additional section where it fits, by RRset
 	scope int
 	ede   *extended
+
+	parts   [][]dns.RR // of a transfer, to be sent in many messages
+	streams bool       // the first of them is on its way
 }
 
 // read reads the packet as far as it can: of a broken one what stands before the fault, so that the reply can name
@@ -87,7 +103,9 @@ func (c *conversation) read(q []byte) {
 			c.broken = true
 			return
 		}
-		if i >= records {
+		if i < records {
+			c.readSerial(q, at, head)
+		} else {
 			c.readAdditional(q, at, head, end, i == records+additional-1)
 		}
 		at = end
@@ -135,6 +153,16 @@ func (c *conversation) readAdditional(q []byte, at, head, end int, last bool) {
 	}
 }
 
+// readSerial notes the version of the zone that an asker for a transfer has: its SOA (RFC 1995, section 3).
+func (c *conversation) readSerial(q []byte, at, head int) {
+	if c.v.qtype != dns.TypeIXFR || binary.BigEndian.Uint16(q[head:]) != dns.TypeSOA {
+		return
+	}
+	if rr, _, err := dns.UnpackRR(q, at); err == nil {
+		c.serial, _ = rr.(*dns.SOA)
+	}
+}
+
 // isComplete tells if no field is missing; miekg/dns takes a record that ends between two (RFC 8945, section 4.2).
 func isComplete(t *dns.TSIG) bool {
 	var algorithm [maxName]byte
@@ -149,20 +177,25 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	c.reply.RecursionDesired = q[2]&flagRD != 0
 	c.reply.CheckingDisabled = q[3]&flagCD != 0
 	switch {
+	case c.broken || !c.asked && c.v.version == 0 && c.v.cookie == nil && c.reply.Opcode == dns.OpcodeQuery:
+		c.tsig = nil
+		c.reply.Rcode = dns.RcodeFormatError
+		if c.reply.Opcode != dns.OpcodeQuery {
+			c.reply.Rcode = dns.RcodeNotImplemented
+		}
+	case c.tsig != nil && !c.trusts(q):
+		c.reply.Rcode = dns.RcodeNotAuth
 	case c.reply.Opcode != dns.OpcodeQuery:
 		c.reply.Rcode = dns.RcodeNotImplemented
-	case c.broken || !c.asked && c.v.version == 0 && c.v.cookie == nil:
-		c.reply.Rcode = dns.RcodeFormatError
 	case c.v.version != 0:
 		c.reply.Rcode = dns.RcodeBadVers
 	case !c.asked: // for a cookie alone (RFC 7873, section 5.4)
-	case c.tsig != nil:
-		c.reply.Rcode = dns.RcodeNotAuth
-		c.refuseKey()
 	case c.class == dns.ClassCHAOS:
 		c.identify()
 	case c.class != dns.ClassINET:
 		c.refuse(notAuth)
+	case c.v.qtype == dns.TypeAXFR || c.v.qtype == dns.TypeIXFR:
+		return c.transfer()
 	case isExplain(c.v.name()):
 		return c.explain()
 	default:
@@ -171,17 +204,16 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	return nil
 }
 
+// trusts tells if one of our keys signed the query q.
+func (c *conversation) trusts(q []byte) bool {
+	c.mac = c.tsig.MAC
+	c.key, c.tsigError = c.scene.Settings.verify(q, c.tsig)
+	return c.tsigError == 0
+}
+
 // refuse refuses to answer, and tells why.
 func (c *conversation) refuse(why *extended) {
 	c.reply.Rcode, c.ede = dns.RcodeRefused, why
-}
-
-// refuseKey tells the asker that its key is not known here, as none is (RFC 8945, section 5.2.1).
-func (c *conversation) refuseKey() {
-	c.tsig.MAC, c.tsig.MACSize = "", 0
-	c.tsig.OtherData, c.tsig.OtherLen = "", 0
-	c.tsig.Error = dns.RcodeBadKey
-	c.tsig.Hdr.Rdlength = 0
 }
 
 // follow answers from the zones, along aliases as far as they stay in these. The rcode and the authority section are
@@ -312,29 +344,28 @@ func (c *conversation) write(out []byte, limit int) []byte {
 	rcode := m.Rcode
 	m.Rcode &= 0xF // the rest stands in the OPT record (RFC 6891, section 6.1.3)
 	defer func() { m.Rcode = rcode }()
-	var tsig []byte
-	if c.tsig != nil {
-		tsig = make([]byte, dns.Len(c.tsig))
-		if _, err := dns.PackRR(c.tsig, tsig, 0, nil, false); err != nil {
-			return c.failed(out)
-		}
-	}
 	glue := m.Extra
-	room := limit - c.v.optSize(c.ede) - len(tsig)
+	signature := 0
+	if c.tsig != nil {
+		signature = dns.Len(c.tsig) - int(c.tsig.MACSize) + maxMAC
+	}
+	room := limit - c.v.optSize(c.ede) - signature
 	for {
 		m.Extra = slices.Concat(glue, slices.Concat(c.extra...))
 		if b, err := m.Pack(); err == nil && len(b) <= room {
 			start := len(out)
 			out = append(out, b...)
 			if c.v.opt {
-				out = c.v.appendOPT(out, start, limit-len(tsig), rcode, c.scope, c.ede)
-				addRecord(out[start:])
+				out = c.v.appendOPT(out, start, limit-signature, rcode, c.scope, c.ede)
+				binary.BigEndian.PutUint16(out[start+10:], binary.BigEndian.Uint16(out[start+10:])+1)
 			}
-			if tsig != nil {
-				out = append(out, tsig...)
-				addRecord(out[start:])
+			if c.tsig == nil {
+				return out
 			}
-			return out
+			if b, err = c.sign(out[start:]); err != nil {
+				return c.failed(out[:start])
+			}
+			return append(out[:start], b...)
 		}
 		switch {
 		case len(c.extra) > 0:
@@ -347,11 +378,6 @@ func (c *conversation) write(out []byte, limit int) []byte {
 			return c.failed(out)
 		}
 	}
-}
-
-// addRecord counts one more record in the additional section of a message.
-func addRecord(b []byte) {
-	binary.BigEndian.PutUint16(b[10:], binary.BigEndian.Uint16(b[10:])+1)
 }
 
 // failed is the reply if none can be packed. What was read from a packet or a zone file packs, and a question with OPT

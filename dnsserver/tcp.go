@@ -225,8 +225,18 @@ func (l *tcpListener) serve(c *tcpConn) {
 			return
 		}
 		l.touch(c)
-		start := len(out)
 		scene := l.s.scene()
+		if isTransfer(q) {
+			if l.send(c, out) != nil || l.transfer(c, q, &scene, meter) != nil {
+				return
+			}
+			if _, err := in.Discard(len(q)); err != nil {
+				return
+			}
+			out = out[:0]
+			continue
+		}
+		start := len(out)
 		meter.Lock()
 		reply := l.s.answer(append(out, 0, 0), q, c.source, l.t, &scene, &meter.Meter)
 		meter.Unlock()
@@ -241,13 +251,24 @@ func (l *tcpListener) serve(c *tcpConn) {
 		if hasQuery(in) && len(out) < maxUnsent {
 			continue
 		}
-		c.tcp.SetWriteDeadline(time.Now().Add(writeTime))
-		if _, err := c.Write(out); err != nil {
-			l.s.drop(sendError)
+		if l.send(c, out) != nil {
 			return
 		}
 		out = out[:0]
 	}
+}
+
+// send sends what is due, within writeTime.
+func (l *tcpListener) send(c *tcpConn, out []byte) error {
+	if len(out) == 0 {
+		return nil
+	}
+	c.tcp.SetWriteDeadline(time.Now().Add(writeTime))
+	_, err := c.Write(out)
+	if err != nil {
+		l.s.drop(sendError)
+	}
+	return err
 }
 
 func clientPort(conn *net.TCPConn) uint16 {

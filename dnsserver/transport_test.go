@@ -82,7 +82,7 @@ func TestTLS(t *testing.T) {
 	compile := func() *Settings {
 		c := testConfig()
 		c.TLS = TLSConfig{Certificate: "cert.pem", Key: "key.pem"}
-		return c.Compile("dns", dir, func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
+		return c.Compile("dns", dir, nil, func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
 	}
 	first := writeCertificate(t, dir, "first.example")
 	scene := build(t, nil, nil)
@@ -136,7 +136,7 @@ func TestTLS(t *testing.T) {
 
 	// A new certificate is taken up; the connection that is open goes on.
 	second := writeCertificate(t, dir, "second.example")
-	s.Apply(compile())
+	s.Apply(compile(), scene.Snapshot.Set, scene.Snapshot.Set)
 	c := dns.Client{Net: "tcp-tls", Timeout: patience, TLSConfig: &tls.Config{RootCAs: second, ServerName: "second.example", MinVersion: tls.VersionTLS12}}
 	if _, _, err := c.Exchange(question("mail"), s.Addrs()[0]); err != nil {
 		t.Error(err)

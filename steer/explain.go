@@ -15,9 +15,9 @@ import (
 	"github.com/nearcast/nearcast/zones"
 )
 
-// MaxAliases is the most names in a chain of aliases that is followed: more than a sound zone has; resolvers
-// give up after about as many (Unbound and BIND 11), and ask for the rest themselves.
-const MaxAliases = 8
+// MaxAliases is the most names in a chain of aliases that is followed: more than a sound zone has, and than resolvers
+// follow (Unbound and BIND 11).
+const MaxAliases = 12
 
 // An Explanation is one decision, stage by stage, as the server would take it now.
 type Explanation struct {

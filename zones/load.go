@@ -42,6 +42,7 @@ func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporte
 		if d != nil && !l.broken[d.zone.Index] {
 			l.nameServers(d)
 			l.hints(d)
+			d.zone.Records = l.records(d)
 		}
 	}
 	if l.problems > 0 {

@@ -35,11 +35,12 @@ type Region struct {
 // A Zone is one zone, authoritative here.
 type Zone struct {
 	Index    int
-	Name     string // absolute, lower case: "geo.example.com."
-	Wire     []byte // the same in wire format, with the root's zero
-	SOA      *RRset // as in the file
-	Negative *RRset // the SOA with the negative TTL (RFC 2308, section 5)
-	Above    Match  // what the next zone of the set above has at this one's apex: its delegation, if all is well; no Zone if none is above
+	Name     string   // absolute, lower case: "geo.example.com."
+	Wire     []byte   // the same in wire format, with the root's zero
+	SOA      *RRset   // as in the file
+	Records  []dns.RR // all that a transfer carries, the SOA first; of services what a server that steers nothing can answer
+	Negative *RRset   // the SOA with the negative TTL (RFC 2308, section 5)
+	Above    Match    // what the next zone of the set above has at this one's apex: its delegation, if all is well; no Zone if none is above
 }
 
 // Policy is how a service's regions are ranked.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/miekg/dns"
+
 	"github.com/nearcast/nearcast/dnsserver"
 	"github.com/nearcast/nearcast/geo"
 	"github.com/nearcast/nearcast/healthmesh"
@@ -56,6 +58,8 @@ type Zone struct {
 	zones.ZoneConfig `mapstructure:",squash"`
 	// Services are the steered names of the zone. Optional: a zone without services is served as its file states it.
 	Services []Service `mapstructure:"services"`
+	// Transfer is who may have all of the zone. Optional: nobody.
+	Transfer dnsserver.TransferConfig `mapstructure:"transfer"`
 }
 
 // Service is a steered name with its health check.
@@ -113,6 +117,15 @@ func (c *Config) sites() []geo.Site {
 		if len(r.Location) == 2 {
 			all = append(all, geo.Site{Name: r.Name, Point: geo.Point{Lat: r.Location[0], Lon: r.Location[1]}})
 		}
+	}
+	return all
+}
+
+// dnsZones are the zones as other servers of theirs see them.
+func (c *Config) dnsZones() []dnsserver.ZoneConfig {
+	var all []dnsserver.ZoneConfig
+	for i, z := range c.Zones {
+		all = append(all, dnsserver.ZoneConfig{Key: keyOf("zones", i), Name: dns.CanonicalName(z.Name), Transfer: z.Transfer})
 	}
 	return all
 }

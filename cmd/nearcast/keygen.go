@@ -21,6 +21,7 @@ func newKeygen() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newKeygenOf("mesh", "Make a key for gossip: the same file goes to all nodes", healthmesh.GenerateKey),
+		newKeygenOf("tsig", "Make a secret that signs messages between two servers (TSIG)", dnsserver.GenerateTSIGKey),
 		newKeygenOf("cookies", "Make a secret for DNS cookies: the same file goes to all directors", dnsserver.GenerateCookieKey),
 	)
 	return cmd

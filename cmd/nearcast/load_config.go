@@ -76,7 +76,7 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	s.need(l, d)
 	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
-		l.dns = c.DNS.Compile("dns", dir, d.report)
+		l.dns = c.DNS.Compile("dns", dir, c.dnsZones(), d.report)
 		l.Files = append(l.Files, l.dns.Files()...)
 	}
 	if !changedSince(l.Files, began) {

@@ -43,7 +43,7 @@ func (d *director) reload(ctx context.Context) error {
 	if err := d.keeper.Reload(ctx, next.survey()); err != nil {
 		return err
 	}
-	d.dns.Apply(next.dns)
+	d.dns.Apply(next.dns, d.loaded.Set, next.Set)
 	d.loaded = next
 	d.reloads.WithLabelValues("applied").Inc()
 	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)

@@ -1,0 +1,261 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/gaissmai/bart"
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/zones"
+)
+
+// TransferConfig is who may have all of a zone, as the configuration file states it. Services go out as what a server that
+// steers nothing can answer: the addresses of all regions, so that a plain secondary is a last line.
+type TransferConfig struct {
+	// Allow are the networks that may transfer the zone (AXFR, RFC 5936; IXFR, RFC 1995). Optional: any that have one of the
+	// keys; without keys none.
+	Allow []string `mapstructure:"allow"`
+	// Keys are names of dns.keys; a transfer must be signed with one of them. Optional: none is needed.
+	Keys []string `mapstructure:"keys"`
+	// Notify are the secondaries that are told of a new version (RFC 1996), "address" or "address:port", at most 32. What they
+	// are told is signed with the first of the keys. Optional.
+	Notify []string `mapstructure:"notify"`
+}
+
+// ZoneConfig is a zone's part of the configuration that concerns other servers of the zone.
+type ZoneConfig struct {
+	Key      string // path in the file: "zones[0]"
+	Name     string // absolute, lower case
+	Transfer TransferConfig
+}
+
+// The bounds of transfers.
+const (
+	maxNotify      = 32       // secondaries of a zone
+	maxTransfers   = 16       // at once: each holds a connection, and the time of a core
+	maxSteps       = 32       // versions of a zone that a secondary may be behind
+	messageRecords = 16 << 10 // octets of records, uncompressed, in a message of a transfer: larger ones compress no better
+)
+
+// transferRule is a TransferConfig in use.
+type transferRule struct {
+	allow  *bart.Lite // nil: any network
+	keys   []*key     // nil: none is needed
+	notify []string   // "address:port"
+}
+
+func compileTransfer(c ZoneConfig, keys map[string]*key, report Reporter) *transferRule {
+	at := c.Key + ".transfer"
+	r := &transferRule{}
+	if c.Transfer.Allow != nil {
+		r.allow = networks(at+".allow", c.Transfer.Allow, report)
+	}
+	for i, name := range c.Transfer.Keys {
+		k := keys[dns.CanonicalName(name)]
+		if k == nil {
+			report(fmt.Sprintf("%s.keys[%d]", at, i), name, "the name of one of dns.keys")
+			continue
+		}
+		r.keys = append(r.keys, k)
+	}
+	if len(c.Transfer.Notify) > maxNotify {
+		report(at+".notify", len(c.Transfer.Notify), fmt.Sprintf("at most %d secondaries", maxNotify))
+	}
+	for i, text := range c.Transfer.Notify {
+		address, err := serverAddress(text)
+		if err != nil {
+			report(fmt.Sprintf("%s.notify[%d]", at, i), text, acceptedServer)
+			continue
+		}
+		r.notify = append(r.notify, address)
+	}
+	return r
+}
+
+// isUsed tells if anybody may have the zone.
+func (r *transferRule) isUsed() bool { return r != nil && (r.allow != nil || r.keys != nil) }
+
+// allows tells if the asker may have the zone.
+func (r *transferRule) allows(c *conversation) bool {
+	switch {
+	case !r.isUsed():
+		return false
+	case r.allow != nil && !r.allow.Contains(c.source):
+		return false
+	}
+	return r.keys == nil || c.key != nil && slices.Contains(r.keys, c.key)
+}
+
+// transfer decides on a transfer: to whom it is allowed, and what goes out.
+func (c *conversation) transfer() *zones.Zone {
+	m := c.snapshot.Set.Find(c.v.name())
+	zone := m.Zone
+	switch {
+	case m.Kind != zones.Exact || len(zone.Wire) != c.v.nameLen:
+		c.reply.Rcode, c.ede = dns.RcodeNotAuth, notAuth // RFC 5936, section 2.2.1
+		return zone
+	case !c.scene.Settings.transfers[zone.Name].allows(c), c.v.qtype == dns.TypeAXFR && c.transport == UDP:
+		c.refuse(notForIt)
+		return zone
+	case c.v.qtype == dns.TypeIXFR && c.serial == nil:
+		c.reply.Rcode = dns.RcodeFormatError
+		return zone
+	}
+	c.reply.Authoritative = true
+	soa := zone.Records[:1]
+	current := c.v.qtype == dns.TypeIXFR && !newer(zone.Serial(), c.serial.Serial)
+	switch {
+	case current || c.transport == UDP: // RFC 1995, section 2; over UDP, it asks again by TCP
+		c.reply.Answer = append(c.reply.Answer, soa...)
+	case c.v.qtype == dns.TypeIXFR:
+		if c.parts = c.scene.Journals[zone.Name].since(c.serial.Serial, zone); c.parts == nil {
+			c.parts = [][]dns.RR{zone.Records, soa}
+		}
+	default:
+		c.parts = [][]dns.RR{zone.Records, soa}
+	}
+	return zone
+}
+
+// stream sends a transfer, message by message, each with its length before it.
+func (c *conversation) stream(send func(b []byte) error) error {
+	var out []byte
+	var chunk []dns.RR
+	size := 0
+	flush := func() error {
+		c.reply.Answer = chunk
+		out = c.write(append(out[:0], 0, 0), maxTCP)
+		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+		c.reply.Question, c.streams = nil, true
+		chunk, size = chunk[:0], 0
+		return send(out)
+	}
+	for _, part := range c.parts {
+		for _, rr := range part {
+			n := dns.Len(rr)
+			if size > 0 && size+n > messageRecords {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			chunk = append(chunk, rr)
+			size += n
+		}
+	}
+	return flush()
+}
+
+// newer tells if serial a comes after b (RFC 1982).
+func newer(a, b uint32) bool { return int32(a-b) > 0 }
+
+// journals are the changes of zones, by name. Immutable.
+type journals map[string]*journal
+
+// A journal is how a zone came to be what it is, the oldest step first. Immutable.
+type journal struct{ steps []step }
+
+type step struct {
+	from, to       dns.RR // SOAs
+	removed, added []dns.RR
+}
+
+// since is what a secondary lacks that has the version from, as IXFR sends it (RFC 1995, section 4); nil if that is not
+// known.
+func (j *journal) since(from uint32, zone *zones.Zone) (parts [][]dns.RR) {
+	if j == nil {
+		return nil
+	}
+	i := slices.IndexFunc(j.steps, func(s step) bool { return s.from.(*dns.SOA).Serial == from })
+	if i < 0 || j.steps[len(j.steps)-1].to.(*dns.SOA).Serial != zone.Serial() {
+		return nil
+	}
+	soa := zone.Records[:1]
+	parts = append(parts, soa)
+	for _, s := range j.steps[i:] {
+		parts = append(parts, []dns.RR{s.from}, s.removed, []dns.RR{s.to}, s.added)
+	}
+	return append(parts, soa)
+}
+
+// update is the journals after a reload. unseen are zones that changed and have no newer serial: their secondaries will
+// not see it.
+func (js journals) update(before, after *zones.Set) (next journals, unseen []string) {
+	next = journals{}
+	was := map[string]*zones.Zone{}
+	for _, z := range before.Zones {
+		was[z.Name] = z
+	}
+	for _, z := range after.Zones {
+		old := was[z.Name]
+		if old == nil {
+			continue
+		}
+		removed, added := zones.Diff(old, z)
+		changed := len(removed)+len(added) > 0
+		switch {
+		case newer(z.Serial(), old.Serial()):
+			next[z.Name] = js[z.Name].with(step{old.Records[0], z.Records[0], removed, added}, len(z.Records))
+		case z.Serial() == old.Serial() && !changed:
+			next[z.Name] = js[z.Name]
+		default:
+			unseen = append(unseen, z.Name)
+		}
+	}
+	return next, unseen
+}
+
+// with is the journal with one more step, without the oldest ones that are too many, or together as large as the zone.
+func (j *journal) with(s step, records int) *journal {
+	var steps []step
+	if j != nil {
+		steps = j.steps
+	}
+	steps = append(slices.Clone(steps), s)
+	steps = steps[max(len(steps)-maxSteps, 0):]
+	size := 0
+	for i := len(steps) - 1; i >= 0; i-- {
+		if size += len(steps[i].removed) + len(steps[i].added); size > records {
+			return &journal{steps[i+1:]}
+		}
+	}
+	return &journal{steps}
+}
+
+// isTransfer tells a query for a transfer from others, without a look at more than that takes.
+func isTransfer(q []byte) bool {
+	var v query
+	if !isQuery(q) || q[2]&maskOpcode != 0 || !v.readName(q[headerLen:]) || len(q) < headerLen+v.nameLen+2 {
+		return false
+	}
+	t := binary.BigEndian.Uint16(q[headerLen+v.nameLen:])
+	return t == dns.TypeAXFR || t == dns.TypeIXFR
+}
+
+// transfer answers a query for a transfer on a connection.
+func (l *tcpListener) transfer(c *tcpConn, q []byte, scene *Scene, meter *lockedMeter) error {
+	talk := newConversation(q, c.source, l.t, scene, nil)
+	zone := talk.answer(q)
+	if talk.parts != nil {
+		select {
+		case l.s.transfers <- struct{}{}:
+			defer func() { <-l.s.transfers }()
+		default:
+			talk.parts, talk.reply.Rcode = nil, dns.RcodeServerFailure
+		}
+	}
+	meter.Lock()
+	meter.query(scene.Snapshot.Set, zone, talk.v.qtype, talk.reply.Rcode, l.t)
+	meter.Unlock()
+	send := func(b []byte) error {
+		l.touch(c)
+		return l.send(c, b)
+	}
+	if talk.parts != nil {
+		return talk.stream(send)
+	}
+	out := talk.write([]byte{0, 0}, maxTCP)
+	binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+	return send(out)
+}
