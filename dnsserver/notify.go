@@ -33,7 +33,7 @@ const (
 	notifyTries = 6               // then the secondary's refresh timer has to do
 	notifyPause = 2 * time.Second // after the first try; it doubles
 	notifyOnce  = 32              // questions at once
-	notifyTime  = 5 * time.Second // for a reply
+	notifyTime  = 2 * time.Second // for a reply
 )
 
 // A notifier tells secondaries of new versions. Its goroutine is Server.Serve's.
