@@ -272,8 +272,8 @@ func TestTransfer(t *testing.T) {
 	addr := s.Addrs()[0]
 
 	first, messages, _ := transferred(t, addr, nil, "good.")
-	if want := sortedTexts(set.Zones[0].Records); sortedTexts(first) != want || messages < 3 {
-		t.Fatalf("%d records in %d messages, want\n%s", len(first), messages, want)
+	if want := set.Zones[0].Records; sortedTexts(first) != sortedTexts(want) || messages < 2 {
+		t.Fatalf("%d records in %d messages, not those of the zone, %d", len(first), messages, len(want))
 	}
 	if text := sortedTexts(first); !strings.Contains(text, "www.geo.example.com.\t30\tIN\tA\t192.0.2.1\n") || !strings.Contains(text, "www.geo.example.com.\t30\tIN\tAAAA\t2001:db8::2") {
 		t.Errorf("no addresses of the service in\n%s", text)
