@@ -33,6 +33,7 @@ type Scene struct {
 	Now      time.Time               // for cookies and rates
 	Limiter  *limiter                // nil: no rate is limited
 	Journals journals                // what changed in the zones, by name
+	Notified func(zone string)       // told of zones that have a newer version at their primaries; nil: nobody wants to know
 }
 
 // The limits of a reply's size, in octets.

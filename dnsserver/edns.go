@@ -27,6 +27,7 @@ var (
 	failOpen = &extended{dns.ExtendedErrorCodeOther, "all regions down: failing open"} // no registered code means it
 	stale    = &extended{dns.ExtendedErrorCodeStaleAnswer, "cut off from the regions: steered by the last view"}
 	notAuth  = &extended{dns.ExtendedErrorCodeNotAuthoritative, "in no zone of this server"}
+	notReady = &extended{dns.ExtendedErrorCodeNotReady, "the zone is not there, or expired"}
 	notForIt = &extended{dns.ExtendedErrorCodeProhibited, "not for this client"}
 )
 

@@ -17,12 +17,17 @@ var (
 	limitedDesc = prometheus.NewDesc("nearcast_rate_limited_total",
 		"Replies over their client network's rate, by class (positive, negative, referral, error) and what became of them (slipped, dropped).",
 		[]string{"class", "action"}, nil)
+	serialDesc = prometheus.NewDesc("nearcast_zone_serial",
+		"The SOA's serial of each zone; a zone that has no records, since it was not transferred yet or expired, has none.", []string{"zone"}, nil)
+	feedsDesc = prometheus.NewDesc("nearcast_zone_refreshes_total",
+		"Zones with primaries: new versions taken (applied), and runs of failures in which none of the primaries could be asked or gave what can be served (failed).",
+		[]string{"result"}, nil)
 	connsDesc = prometheus.NewDesc("nearcast_tcp_connections", "TCP connections that are open.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queriesDesc, answersDesc, failOpenDesc, droppedDesc, limitedDesc, connsDesc} {
+	for _, d := range []*prometheus.Desc{queriesDesc, answersDesc, failOpenDesc, droppedDesc, limitedDesc, serialDesc, feedsDesc, connsDesc} {
 		ch <- d
 	}
 }
@@ -59,6 +64,13 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(limitedDesc, prometheus.CounterValue, float64(s.limiter.counted[c][a].Load()), c.String(), a.String())
 		}
 	}
+	for _, z := range s.o.Snapshot().Set.Zones {
+		if z.Absent == "" {
+			ch <- prometheus.MustNewConstMetric(serialDesc, prometheus.GaugeValue, float64(z.Serial()), z.Name)
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(feedsDesc, prometheus.CounterValue, float64(s.feeder.good.Load()), "applied")
+	ch <- prometheus.MustNewConstMetric(feedsDesc, prometheus.CounterValue, float64(s.feeder.bad.Load()), "failed")
 	conns := 0
 	for _, l := range s.tcp {
 		conns += l.open()

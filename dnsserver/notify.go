@@ -79,7 +79,7 @@ func (n *notifier) run(ctx context.Context) {
 		slots := make(chan struct{}, notifyOnce)
 		for _, z := range set.Zones {
 			rule := settings.transfers[z.Name]
-			if rule == nil {
+			if rule == nil || z.Absent != "" {
 				continue
 			}
 			for _, address := range rule.notify {

@@ -42,6 +42,8 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 	switch m.Kind {
 	case zones.NotAuth:
 		r.rcode, r.aa, r.ede = dns.RcodeRefused, false, notAuth
+	case zones.Unserved:
+		r.rcode, r.aa, r.ede = dns.RcodeServerFailure, false, notReady
 	case zones.Missing:
 		r.rcode = dns.RcodeNameError
 		r.authority = m.Zone.Negative

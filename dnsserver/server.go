@@ -38,7 +38,12 @@ type Options struct {
 	Settings  *Settings               // at first; see Apply
 	Snapshot  func() *steer.Snapshot  // the newest; never nil
 	View      func() *healthmesh.View // the newest, for explanations; never nil
-	Log       *slog.Logger
+	// Install makes the text, in the form of a zone file, the zone's copy and serves it, if it can be served. It may be
+	// nil if no zone has primaries.
+	Install func(ctx context.Context, zone, text string) error
+	// Reload loads the configuration and the zones again. It may be nil if no zone has primaries.
+	Reload func(ctx context.Context) error
+	Log    *slog.Logger
 }
 
 // A Server is bound sockets and those that answer on them.
@@ -50,11 +55,13 @@ type Server struct {
 	tcp      []*tcpListener
 	addrs    []string
 	limiter  *limiter
+	notified func(zone string) // the feeder's; made once
 	dropped  [causes]atomic.Uint64
 	paniced  atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
 
 	journals  atomic.Pointer[journals] // of the snapshot's set; changed by Apply alone
 	notifier  *notifier
+	feeder    *feeder
 	transfers chan struct{}  // those under way
 	tcpMeters [4]lockedMeter // connections come and go, so they share a few
 }
@@ -86,7 +93,8 @@ func (c cause) String() string {
 // Listen binds all addresses, or none.
 func Listen(o Options) (*Server, error) {
 	s := &Server{o: o, limiter: newLimiter(), transfers: make(chan struct{}, maxTransfers)}
-	s.notifier = newNotifier(s)
+	s.notifier, s.feeder = newNotifier(s), newFeeder(s)
+	s.notified = s.feeder.notified
 	s.journals.Store(&journals{})
 	s.settings.Store(o.Settings)
 	s.tls = &tls.Config{
@@ -118,11 +126,15 @@ func (s *Server) Apply(settings *Settings, before, after *zones.Set) {
 		}
 	}
 	s.notifier.check()
+	s.feeder.check()
 }
 
 // scene is what a batch that came now is answered from.
 func (s *Server) scene() Scene {
-	return Scene{Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: time.Now(), Limiter: s.limiter, Journals: *s.journals.Load()}
+	return Scene{
+		Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: time.Now(),
+		Limiter: s.limiter, Journals: *s.journals.Load(), Notified: s.notified,
+	}
 }
 
 // listenAll binds the addresses that "address:port" stands for.
@@ -226,6 +238,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	var running sync.WaitGroup
 	s.notifier.check()
 	running.Go(func() { s.notifier.run(ctx) })
+	s.feeder.check()
+	running.Go(func() { s.feeder.run(ctx) })
 	for _, w := range s.udp {
 		running.Go(func() { w.run(ctx) })
 	}

@@ -94,6 +94,7 @@ type Settings struct {
 	exempt       *bart.Lite
 	keys         map[string]*key          // by name
 	transfers    map[string]*transferRule // by zone
+	fed          map[string]*fedRule      // zones that have primaries
 	cert         *tls.Certificate         // nil: none
 	files        []string
 }
@@ -149,9 +150,12 @@ func (c *Config) Compile(key, dir string, zones []ZoneConfig, report Reporter) *
 		return path
 	}
 	s.keys = compileKeys(key+".keys", c.Keys, file, report)
-	s.transfers = map[string]*transferRule{}
+	s.transfers, s.fed = map[string]*transferRule{}, map[string]*fedRule{}
 	for _, z := range zones {
 		s.transfers[z.Name] = compileTransfer(z, s.keys, report)
+		if len(z.Primaries) > 0 {
+			s.fed[z.Name] = compilePrimaries(z, s.keys, report)
+		}
 	}
 	if c.TLS.Certificate != "" || c.TLS.Key != "" {
 		cert, err := tls.LoadX509KeyPair(file(c.TLS.Certificate), file(c.TLS.Key))

@@ -185,10 +185,12 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 		}
 	case c.tsig != nil && !c.trusts(q):
 		c.reply.Rcode = dns.RcodeNotAuth
+	case c.v.version != 0 && c.reply.Opcode == dns.OpcodeQuery:
+		c.reply.Rcode = dns.RcodeBadVers
+	case c.reply.Opcode == dns.OpcodeNotify && c.asked && c.v.qtype == dns.TypeSOA && c.class == dns.ClassINET:
+		return c.notified()
 	case c.reply.Opcode != dns.OpcodeQuery:
 		c.reply.Rcode = dns.RcodeNotImplemented
-	case c.v.version != 0:
-		c.reply.Rcode = dns.RcodeBadVers
 	case !c.asked: // for a cookie alone (RFC 7873, section 5.4)
 	case c.class == dns.ClassCHAOS:
 		c.identify()

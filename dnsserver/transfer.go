@@ -26,9 +26,11 @@ type TransferConfig struct {
 
 // ZoneConfig is a zone's part of the configuration that concerns other servers of the zone.
 type ZoneConfig struct {
-	Key      string // path in the file: "zones[0]"
-	Name     string // absolute, lower case
-	Transfer TransferConfig
+	Key       string // path in the file: "zones[0]"
+	Name      string // absolute, lower case
+	File      string // absolute path of the copy, if there are primaries
+	Transfer  TransferConfig
+	Primaries []PrimaryConfig
 }
 
 // The bounds of transfers.
@@ -93,6 +95,9 @@ func (c *conversation) transfer() *zones.Zone {
 	m := c.snapshot.Set.Find(c.v.name())
 	zone := m.Zone
 	switch {
+	case m.Kind == zones.Unserved:
+		c.reply.Rcode, c.ede = dns.RcodeServerFailure, notReady
+		return zone
 	case m.Kind != zones.Exact || len(zone.Wire) != c.v.nameLen:
 		c.reply.Rcode, c.ede = dns.RcodeNotAuth, notAuth // RFC 5936, section 2.2.1
 		return zone
@@ -189,7 +194,7 @@ func (js journals) update(before, after *zones.Set) (next journals, unseen []str
 	}
 	for _, z := range after.Zones {
 		old := was[z.Name]
-		if old == nil {
+		if old == nil || old.Absent != "" || z.Absent != "" {
 			continue
 		}
 		removed, added := zones.Diff(old, z)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -144,8 +145,16 @@ func (p *peer) start(t *testing.T, dir string, zones []string) {
 	startServer(t, p.name, p.port, zones, p.name, p.command(config)...)
 }
 
-// startServer starts a name server and waits until it serves all zones. It is killed when the test ends.
-func startServer(t *testing.T, name string, port int, zones []string, program string, args ...string) {
+// command runs a program to its end.
+func command(program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	return string(out), err
+}
+
+// startServer starts a name server and waits until it serves all zones. It is killed by stop, or when the test ends.
+func startServer(t *testing.T, name string, port int, zones []string, program string, args ...string) (stop func()) {
 	t.Helper()
 	var log bytes.Buffer
 	cmd := exec.Command(program, args...)
@@ -156,7 +165,7 @@ func startServer(t *testing.T, name string, port int, zones []string, program st
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
-	stop := func() {
+	stop = func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-ended
 	}
@@ -182,4 +191,5 @@ func startServer(t *testing.T, name string, port int, zones []string, program st
 			t.Fatalf("%s does not serve %s:\n%s", name, zone, tail(log.Bytes(), 3000))
 		}
 	}
+	return stop
 }

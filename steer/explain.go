@@ -128,6 +128,8 @@ func (e *Explanation) static(m zones.Match, name string, qtype uint16) (target s
 	switch {
 	case m.Kind == zones.NotAuth:
 		effect = "in none of the zones served here: the asker goes on elsewhere"
+	case m.Kind == zones.Unserved:
+		effect = "the zone has no records: " + m.Zone.Absent
 	case m.Kind == zones.Referral:
 		effect = "delegated at " + m.Node.Cut.Name
 	case m.Kind == zones.Renamed:

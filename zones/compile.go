@@ -19,6 +19,7 @@ type draft struct {
 	apex    string // in wire format, as every name here
 	names   map[string][]record
 	zones   map[string]*Zone // all of the set by apex, this one too
+	fed     bool             // it has primaries
 	problem func(file string, line int, found, accepted string)
 }
 

@@ -26,7 +26,11 @@ type ZoneConfig struct {
 	// File is the zone file (RFC 1035, section 5) with the SOA, the NS and every
 	// record that is not steered. Relative to the configuration file; $INCLUDE
 	// reaches only files in the zone file's folder.
+	//
+	// Of a zone with primaries it is the copy of theirs, which the director writes.
 	File string `mapstructure:"file"`
+	// Fed: the zone has primaries, so its file may be missing, or too old. Not a key of its own.
+	Fed bool `mapstructure:"-"`
 	// Services are the steered names of the zone. Optional: a zone without
 	// services is served as its file states it.
 	Services []ServiceConfig `mapstructure:"-"`

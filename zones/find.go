@@ -29,6 +29,8 @@ func (s *Set) Find(name []byte) Match {
 // match is what looking up a name finds whose longest suffix among the nodes is n.
 func (n *Node) match(exact bool) Match {
 	switch {
+	case n.Zone.Absent != "":
+		return Match{Kind: Unserved, Zone: n.Zone}
 	case n.Cut != nil:
 		return Match{Referral, n.Zone, n}
 	case exact:

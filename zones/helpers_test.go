@@ -61,7 +61,7 @@ func wire(name string) []byte {
 }
 
 func (k Kind) String() string {
-	return [...]string{"not authoritative", "exact", "wildcard", "referral", "renamed", "missing"}[k]
+	return [...]string{"not authoritative", "exact", "wildcard", "referral", "renamed", "missing", "unserved"}[k]
 }
 
 // brief is a match in words: its kind and its node's name.

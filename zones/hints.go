@@ -62,8 +62,12 @@ func (l *loader) hint(d *draft, r record, n *Node) (svc *Service, filled bool) {
 	if wire, err := wireName(target); err == nil {
 		at = l.set.Find([]byte(wire)).Node
 	}
+	none := at == nil || at.Cut != nil || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME
 	switch {
-	case at == nil || at.Cut != nil || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME:
+	case none && d.fed:
+		FillHints(rr)
+		return nil, true
+	case none:
 		d.problem(r.file, r.line, "hints of "+target+", which has no addresses here", acceptedHints)
 		return nil, false
 	case at.Service != nil:

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -23,10 +24,8 @@ func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporte
 	for i := range zones {
 		l.zone(i, &zones[i])
 	}
-	for _, d := range l.drafts {
-		if d != nil && !l.broken[d.zone.Index] {
-			d.build(l.set)
-		}
+	for d := range l.whole {
+		d.build(l.set)
 	}
 	for _, z := range l.set.Zones {
 		if len(z.Wire) > 1 && z.Above.Zone == nil {
@@ -38,12 +37,10 @@ func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporte
 	for i, d := range l.drafts {
 		l.services(i, d, zones[i].Services)
 	}
-	for _, d := range l.drafts {
-		if d != nil && !l.broken[d.zone.Index] {
-			l.nameServers(d)
-			l.hints(d)
-			d.zone.Records = l.records(d)
-		}
+	for d := range l.whole {
+		l.nameServers(d)
+		l.hints(d)
+		d.zone.Records = l.records(d)
 	}
 	if l.problems > 0 {
 		return nil
@@ -65,6 +62,15 @@ type loader struct {
 	broken   map[int]bool     // zones whose files are wrong: they have no nodes
 }
 
+// whole yields the zones that have records, and good ones.
+func (l *loader) whole(yield func(*draft) bool) {
+	for _, d := range l.drafts {
+		if d != nil && !l.broken[d.zone.Index] && d.zone.Absent == "" && !yield(d) {
+			return
+		}
+	}
+}
+
 // zone reads and checks one zone's file.
 func (l *loader) zone(i int, c *ZoneConfig) {
 	key := fmt.Sprintf("zones[%d]", i)
@@ -82,8 +88,12 @@ func (l *loader) zone(i int, c *ZoneConfig) {
 	}
 	z := &Zone{Index: i, Name: textName(wire), Wire: []byte(wire)}
 	l.zones[wire] = z
-	d := &draft{zone: z, apex: wire, names: map[string][]record{}, zones: l.zones}
+	d := &draft{zone: z, apex: wire, names: map[string][]record{}, zones: l.zones, fed: c.Fed}
 	d.problem = func(file string, line int, found, accepted string) {
+		if c.Fed { // the copy is the director's own to mend
+			z.Absent = cmp.Or(z.Absent, fmt.Sprintf("the copy cannot be used: line %d: %s", line, found))
+			return
+		}
 		l.fileProblem(i, c.File, file, line, found, accepted)
 	}
 	l.drafts[i] = d
@@ -97,11 +107,22 @@ func (l *loader) zone(i int, c *ZoneConfig) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(l.dir, path)
 	}
-	records, files := readZoneFile(path, z.Name, d.problem)
-	l.set.files = append(l.set.files, files...)
-	d.add(records)
-	if !l.broken[i] { // else what is missing may stand in what could not be read
-		d.check()
+	if c.Fed {
+		z.Absent = absent(path)
+	}
+	if z.Absent == "" {
+		records, files := readZoneFile(path, z.Name, d.problem)
+		l.set.files = append(l.set.files, files...)
+		d.add(records)
+		if !l.broken[i] { // else what is missing may stand in what could not be read
+			d.check()
+		}
+	}
+	if soa := d.find(wire, dns.TypeSOA); c.Fed && z.Absent == "" {
+		z.Absent = expired(path, soa[0].rr.(*dns.SOA))
+	}
+	if z.Absent != "" {
+		l.set.node(wire, z)
 	}
 }
 
@@ -122,6 +143,9 @@ func (l *loader) fileProblem(zone int, configured, file string, line int, found,
 // nameServers tells which of a zone's own name servers have no address in it: a
 // resolver could not reach the zone by them.
 func (l *loader) nameServers(d *draft) {
+	if d.fed {
+		return // the primaries' to mend
+	}
 	for _, r := range d.find(d.apex, dns.TypeNS) {
 		host, err := wireName(r.rr.(*dns.NS).Ns)
 		if err != nil {

@@ -93,6 +93,10 @@ func (l *loader) services(zone int, d *draft, configs []ServiceConfig) {
 		if l.broken[zone] {
 			continue // there are no nodes to collide with
 		}
+		if d.zone.Absent != "" {
+			l.set.Services = append(l.set.Services, s) // measured, and answered when the zone is there
+			continue
+		}
 		if taken := l.collision(wire, s); taken != "" {
 			l.report(key+".name", c.Name, taken)
 			continue

@@ -37,6 +37,7 @@ type Zone struct {
 	Index    int
 	Name     string   // absolute, lower case: "geo.example.com."
 	Wire     []byte   // the same in wire format, with the root's zero
+	Absent   string   // why a fed zone has no records, "" if it has them; then the fields below are not set
 	SOA      *RRset   // as in the file
 	Records  []dns.RR // all that a transfer carries, the SOA first; of services what a server that steers nothing can answer
 	Negative *RRset   // the SOA with the negative TTL (RFC 2308, section 5)
@@ -132,11 +133,12 @@ const (
 	Referral             // the name is at or below Node.Cut
 	Renamed              // the name is below Node.DNAME
 	Missing              // the zone has no such name: NXDOMAIN
+	Unserved             // the zone has no records at all: SERVFAIL
 )
 
 // A Match is the result of looking up a name.
 type Match struct {
 	Kind Kind
 	Zone *Zone // nil for NotAuth
-	Node *Node // nil for NotAuth and Missing; for Referral the node of the cut, for Renamed that of the DNAME
+	Node *Node // nil for NotAuth, Missing and Unserved; for Referral the node of the cut, for Renamed that of the DNAME
 }

@@ -99,7 +99,7 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 			continue
 		}
 		a.loaded = next
-		w.Watch(next.Files)
+		w.Watch(next.Files, next.seen)
 		select {
 		case reload <- a.options(next):
 			a.log.Info("reload applied", "targets", len(next.targets(a.source.agent)))

@@ -58,6 +58,10 @@ type Zone struct {
 	zones.ZoneConfig `mapstructure:",squash"`
 	// Services are the steered names of the zone. Optional: a zone without services is served as its file states it.
 	Services []Service `mapstructure:"services"`
+	// Primaries are the servers that the zone is transferred from, asked in this order (AXFR, IXFR, NOTIFY), at most 8. Optional:
+	// the file is the operator's own. With primaries it is the director's copy: kept over restarts, served until it expires, and
+	// laid under the services.
+	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
 	// Transfer is who may have all of the zone. Optional: nobody.
 	Transfer dnsserver.TransferConfig `mapstructure:"transfer"`
 }
@@ -122,10 +126,12 @@ func (c *Config) sites() []geo.Site {
 }
 
 // dnsZones are the zones as other servers of theirs see them.
-func (c *Config) dnsZones() []dnsserver.ZoneConfig {
+func (c *Config) dnsZones(dir string) []dnsserver.ZoneConfig {
 	var all []dnsserver.ZoneConfig
 	for i, z := range c.Zones {
-		all = append(all, dnsserver.ZoneConfig{Key: keyOf("zones", i), Name: dns.CanonicalName(z.Name), Transfer: z.Transfer})
+		all = append(all, dnsserver.ZoneConfig{
+			Key: keyOf("zones", i), Name: dns.CanonicalName(z.Name), File: absolute(dir, z.File), Transfer: z.Transfer, Primaries: z.Primaries,
+		})
 	}
 	return all
 }

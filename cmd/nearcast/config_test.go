@@ -236,7 +236,7 @@ func TestWatch(t *testing.T) {
 		t.Error("told of a file that is not watched")
 	case <-time.After(2 * settle):
 	}
-	w.Watch([]string{file("b")})
+	w.Watch([]string{file("b")}, "")
 	changed("another list")
 	write("b", "watched now")
 	changed("another file")

@@ -36,13 +36,14 @@ type director struct {
 	log    *slog.Logger
 	watch  func(steer.Change) // told of each change; may be nil
 
-	loaded  *loaded // owned by run, then by reloadLoop
-	mesh    mesh
-	keeper  *steer.Keeper
-	dns     *dnsserver.Server
-	admin   *admin.Server
-	reloads *prometheus.CounterVec
-	asked   chan chan error // reloads that the API asks for
+	loaded   *loaded // owned by run, then by reloadLoop
+	mesh     mesh
+	keeper   *steer.Keeper
+	dns      *dnsserver.Server
+	admin    *admin.Server
+	reloads  *prometheus.CounterVec
+	asked    chan chan error // reloads that the API asks for
+	installs chan install    // zones that were transferred
 }
 
 // mesh is a director's part in the mesh, or the lack of one.
@@ -105,8 +106,10 @@ func (d *director) join(ctx context.Context) (mesh, error) {
 }
 
 func (d *director) listen() (err error) {
+	d.asked, d.installs = make(chan chan error), make(chan install)
 	d.dns, err = dnsserver.Listen(dnsserver.Options{
-		Listen: d.loaded.Listen.DNS, ListenTLS: d.loaded.Listen.TLS, Settings: d.loaded.dns, Snapshot: d.keeper.Snapshot, View: d.mesh.View, Log: d.log,
+		Listen: d.loaded.Listen.DNS, ListenTLS: d.loaded.Listen.TLS, Settings: d.loaded.dns, Snapshot: d.keeper.Snapshot, View: d.mesh.View,
+		Install: d.install, Reload: d.askReload, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -121,7 +124,6 @@ func (d *director) listen() (err error) {
 		d.dns, d.reloads, admin.Beliefs{Snapshot: d.keeper.Snapshot, View: d.mesh.View},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	d.asked = make(chan chan error)
 	token, err := d.loaded.token()
 	if err != nil {
 		return err

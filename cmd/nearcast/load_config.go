@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -45,6 +46,10 @@ type loaded struct {
 	dns    *dnsserver.Settings // nil for an agent
 	stamp  string              // of what the table was made from
 	checks []healthmesh.Check  // by position in Set.Services
+
+	dir           string // what paths are relative to
+	regionConfigs []zones.RegionConfig
+	zoneConfigs   []zones.ZoneConfig
 }
 
 // load reads and checks the file and all that it names; every problem is in the error. prev is what is in
@@ -61,14 +66,14 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	if !reflect.ValueOf(c.Mesh).IsZero() {
 		c.Mesh = c.Mesh.Validate("mesh", dir, d.report)
 	}
-	l := &loaded{Files: []string{s.path}}
-	var regions []zones.RegionConfig
+	l := &loaded{Files: []string{s.path}, dir: dir}
 	for i := range c.Regions {
 		r := &c.Regions[i]
 		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
-		regions = append(regions, r.RegionConfig)
+		l.regionConfigs = append(l.regionConfigs, r.RegionConfig)
 	}
-	l.Set = zones.Load(dir, regions, l.zones(c, d), d.report)
+	l.zoneConfigs = l.zones(c, d)
+	l.Set = zones.Load(dir, l.regionConfigs, l.zoneConfigs, d.report)
 	if l.Set != nil {
 		l.Files = append(l.Files, l.Set.Files()...)
 	}
@@ -76,7 +81,7 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	s.need(l, d)
 	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
-		l.dns = c.DNS.Compile("dns", dir, c.dnsZones(), d.report)
+		l.dns = c.DNS.Compile("dns", dir, c.dnsZones(dir), d.report)
 		l.Files = append(l.Files, l.dns.Files()...)
 	}
 	if !changedSince(l.Files, began) {
@@ -94,6 +99,9 @@ const clockGrain = 20 * time.Millisecond
 func changedSince(files []string, t time.Time) bool {
 	return slices.ContainsFunc(files, func(f string) bool {
 		info, err := os.Stat(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false // a copy that is not there yet
+		}
 		return err != nil || info.ModTime().After(t.Add(-clockGrain))
 	})
 }
@@ -108,6 +116,7 @@ func (l *loaded) zones(c *Config, d *document) []zones.ZoneConfig {
 			l.checks = append(l.checks, check)
 			z.ZoneConfig.Services = append(z.ZoneConfig.Services, svc.ServiceConfig)
 		}
+		z.ZoneConfig.Fed = len(z.Primaries) > 0
 		all = append(all, z.ZoneConfig)
 	}
 	return all

@@ -6,7 +6,7 @@ import (
 )
 
 // reloadLoop owns d.loaded: it loads the configuration again on SIGHUP, on a change of any
-// of its files, and when the API asks; all of it or nothing.
+// of its files, when the API asks, and when zones were transferred; all of it or nothing.
 func (d *director) reloadLoop(ctx context.Context) error {
 	w, err := watchFiles(d.loaded.Files, d.loaded.seen, d.log)
 	if err != nil {
@@ -14,17 +14,25 @@ func (d *director) reloadLoop(ctx context.Context) error {
 	}
 	defer w.Close()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
 		case reason := <-w.Changed():
 			d.log.Info("reload asked for", "by", reason)
-			_ = d.reload(ctx) // logged and counted there
+			err = d.reload(ctx) // logged and counted there
 		case done := <-d.asked:
 			d.log.Info("reload asked for", "by", "the API")
-			done <- d.reload(ctx)
+			err = d.reload(ctx)
+			done <- err
+		case in := <-d.installs:
+			err = d.installAll(ctx, in)
 		}
-		w.Watch(d.loaded.Files)
+		if err != nil {
+			w.Watch(d.loaded.Files, "")
+		} else {
+			w.Watch(d.loaded.Files, d.loaded.seen)
+		}
 	}
 }
 

@@ -22,10 +22,16 @@ type watcher struct {
 	notify  *fsnotify.Watcher
 	hup     chan os.Signal
 	changed chan string
-	watch   chan []string
+	watch   chan watched
 	stop    context.CancelFunc
 	done    chan struct{} // closed when run ends
 	log     *slog.Logger
+}
+
+// watched are files and their stamp as they were read; "" if that is not known.
+type watched struct {
+	files []string
+	seen  string
 }
 
 // watchFiles watches until Close for what differs from seen, the stamp of the files as they were read.
@@ -36,7 +42,7 @@ func watchFiles(files []string, seen string, log *slog.Logger) (*watcher, error)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &watcher{
-		notify: n, hup: make(chan os.Signal, 1), changed: make(chan string, 1), watch: make(chan []string, 1),
+		notify: n, hup: make(chan os.Signal, 1), changed: make(chan string, 1), watch: make(chan watched, 1),
 		stop: stop, done: make(chan struct{}), log: log,
 	}
 	signal.Notify(w.hup, syscall.SIGHUP)
@@ -54,13 +60,13 @@ func (w *watcher) Close() {
 // Changed has a reason to read the files again, if one came up since it was last received from.
 func (w *watcher) Changed() <-chan string { return w.changed }
 
-// Watch replaces the files that are watched.
-func (w *watcher) Watch(files []string) {
+// Watch replaces the files that are watched, and the stamp that they are compared with, unless that is "".
+func (w *watcher) Watch(files []string, seen string) {
 	select {
 	case <-w.watch: // an older list that was not taken yet
 	default:
 	}
-	w.watch <- files
+	w.watch <- watched{files, seen}
 }
 
 // run compares with the stamp from before the files were read last: what is written while they are read is seen, too.
@@ -73,7 +79,11 @@ func (w *watcher) run(ctx context.Context, files []string, stamp string) {
 		select {
 		case <-ctx.Done():
 			return
-		case files = <-w.watch:
+		case next := <-w.watch:
+			files = next.files
+			if next.seen != "" {
+				stamp = next.seen
+			}
 			w.folders(files)
 			if look == nil {
 				look = time.After(settle) // they may have changed since they were read
