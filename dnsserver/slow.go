@@ -201,6 +201,10 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	case isExplain(c.v.name()):
 		return c.explain()
 	default:
+		if zone := c.snapshot.Set.Find(c.v.name()).Zone; zone != nil && zone.Catalog && !c.scene.Settings.transfers[zone.Name].allows(c) {
+			c.refuse(notForIt) // RFC 9432, section 7
+			return zone
+		}
 		return c.follow()
 	}
 	return nil

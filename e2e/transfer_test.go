@@ -188,3 +188,87 @@ zone:
 	startServer(t, "knotd", knot, []string{"fed.test.", "short.test."}, "knotd", "-c", filepath.Join(dir, "knot.conf"))
 	expect(ours, "info.short.test.", dns.TypeTXT, `"first"`)
 }
+
+// A director serves what a catalog of Knot DNS names, without a change of its own configuration.
+func TestCatalogOfZones(t *testing.T) {
+	need(t, "peers")
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin, err := nearcast()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := freePorts(t, 3)
+	knot, ours, admin := p[0], p[1], p[2]
+	catalog := func(serial int, members ...string) {
+		text := fmt.Sprintf("@ 0 SOA invalid. invalid. %d 3600 1 604800 0\n@ 0 NS invalid.\nversion 0 TXT \"2\"\n", serial)
+		for _, m := range members {
+			text += fmt.Sprintf("id%s.zones 0 PTR %s.test.\n", m, m)
+		}
+		write("catalog.test.zone", text)
+	}
+	catalog(1, "m1", "m2")
+	config := fmt.Sprintf(`server:
+  listen: 127.0.0.1@%[1]d
+  rundir: %[2]q
+  udp-workers: 1
+  tcp-workers: 1
+database:
+  storage: %[2]q
+remote:
+  - id: nearcast
+    address: 127.0.0.1@%[3]d
+acl:
+  - id: any
+    address: 127.0.0.1
+    action: transfer
+template:
+  - id: default
+    acl: any
+    notify: nearcast
+    zonefile-load: difference
+    journal-content: changes
+zone:
+`, knot, dir, ours)
+	for _, m := range []string{"catalog", "m1", "m2", "m3"} {
+		config += fmt.Sprintf("  - domain: %s.test\n    file: \"%s/%s.test.zone\"\n", m, dir, m)
+		if m != "catalog" {
+			write(m+".test.zone", fedZone(1, m))
+		}
+	}
+	write("knot.conf", config)
+	startServer(t, "knotd", knot, []string{"catalog.test.", "m1.test.", "m2.test.", "m3.test."}, "knotd", "-c", filepath.Join(dir, "knot.conf"))
+	write("nearcast.yaml", fmt.Sprintf(`listen: {dns: [127.0.0.1:%d], admin: 127.0.0.1:%d}
+zones:
+  - name: catalog.test
+    file: copies/catalog.test.zone
+    primaries: [{address: "127.0.0.1:%d"}]
+    catalog: {folder: copies}
+`, ours, admin, knot))
+	startServer(t, "nearcast", ours, []string{"m1.test.", "m2.test."}, bin, "serve", "-c", filepath.Join(dir, "nearcast.yaml"))
+
+	rcode := func(name string) string {
+		r, _, err := (&dns.Client{Timeout: queryTimeout}).Exchange(new(dns.Msg).SetQuestion(name, dns.TypeSOA), fmt.Sprintf("127.0.0.1:%d", ours))
+		if err != nil {
+			return err.Error()
+		}
+		return dns.RcodeToString[r.Rcode]
+	}
+	if got := rcode("catalog.test."); got != "REFUSED" {
+		t.Errorf("the catalog itself: %s", got)
+	}
+	catalog(2, "m2", "m3")
+	if out, err := command("knotc", "-c", filepath.Join(dir, "knot.conf"), "zone-reload", "catalog.test"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for name, want := range map[string]string{"m1.test.": "REFUSED", "m2.test.": "NOERROR", "m3.test.": "NOERROR"} {
+		if !within(deadline, func() bool { return rcode(name) == want }) {
+			t.Errorf("%s: %s, want %s", name, rcode(name), want)
+		}
+	}
+}

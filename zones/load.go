@@ -86,7 +86,7 @@ func (l *loader) zone(i int, c *ZoneConfig) {
 		l.report(key+".name", c.Name, "each zone once")
 		return
 	}
-	z := &Zone{Index: i, Name: textName(wire), Wire: []byte(wire)}
+	z := &Zone{Index: i, Name: textName(wire), Wire: []byte(wire), Catalog: c.Catalog}
 	l.zones[wire] = z
 	d := &draft{zone: z, apex: wire, names: map[string][]record{}, zones: l.zones, fed: c.Fed}
 	d.problem = func(file string, line int, found, accepted string) {

@@ -37,6 +37,7 @@ type Zone struct {
 	Index    int
 	Name     string   // absolute, lower case: "geo.example.com."
 	Wire     []byte   // the same in wire format, with the root's zero
+	Catalog  bool     // a list of zones, for other servers alone
 	Absent   string   // why a fed zone has no records, "" if it has them; then the fields below are not set
 	SOA      *RRset   // as in the file
 	Records  []dns.RR // all that a transfer carries, the SOA first; of services what a server that steers nothing can answer

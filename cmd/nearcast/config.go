@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +63,8 @@ type Zone struct {
 	// the file is the operator's own. With primaries it is the director's copy: kept over restarts, served until it expires, and
 	// laid under the services.
 	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
+	// Catalog makes the zone a list of zones (RFC 9432) that are served as well. Optional.
+	Catalog *Catalog `mapstructure:"catalog"`
 	// Transfer is who may have all of the zone. Optional: nobody.
 	Transfer dnsserver.TransferConfig `mapstructure:"transfer"`
 }
@@ -71,6 +74,16 @@ type Service struct {
 	zones.ServiceConfig `mapstructure:",squash"`
 	// Check is how its endpoints are measured. Optional: without a check, a region's endpoints are up while its agents are heard.
 	Check healthmesh.Check `mapstructure:"check"`
+}
+
+// Catalog is how the members of a catalog are served.
+type Catalog struct {
+	// Folder is where the copies of the members are kept.
+	Folder string `mapstructure:"folder"`
+	// Primaries are the servers that the members are transferred from. Optional, default those of the catalog.
+	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
+	// Transfer is who may have all of a member. Optional: nobody.
+	Transfer dnsserver.TransferConfig `mapstructure:"transfer"`
 }
 
 const (
@@ -124,6 +137,48 @@ func (c *Config) sites() []geo.Site {
 	}
 	return all
 }
+
+// addMembers adds the members of catalogs to the zones. It returns those that are zones already, and stay what they are.
+func (c *Config) addMembers(dir string, report zones.Reporter) (ignored []string) {
+	known := map[string]bool{}
+	for _, z := range c.Zones {
+		known[dns.CanonicalName(z.Name)] = true
+	}
+	for i, z := range c.Zones {
+		if z.Catalog == nil {
+			continue
+		}
+		key := keyOf("zones", i)
+		primaries := z.Catalog.Primaries
+		if primaries == nil {
+			primaries = z.Primaries
+		}
+		if len(primaries) == 0 {
+			report(key+".catalog.primaries", "", "servers that the members are transferred from, here or for the catalog")
+		}
+		if z.Catalog.Folder == "" {
+			report(key+".catalog.folder", "", "a folder for the members' copies")
+		}
+		members, err := zones.Members(absolute(dir, z.File), z.Name)
+		if err != nil {
+			report(key+".file", z.File+": "+err.Error(), "a catalog of version 2")
+		}
+		for _, name := range members {
+			if known[name] {
+				ignored = append(ignored, name)
+				continue
+			}
+			known[name] = true
+			member := Zone{Primaries: primaries, Transfer: z.Catalog.Transfer}
+			member.Name, member.File = name, filepath.Join(z.Catalog.Folder, memberFile(name))
+			c.Zones = append(c.Zones, member)
+		}
+	}
+	return ignored
+}
+
+// memberFile is the file's name for a zone: the zone's, with what could lead elsewhere escaped.
+func memberFile(zone string) string { return url.PathEscape(zone) + "zone" }
 
 // dnsZones are the zones as other servers of theirs see them.
 func (c *Config) dnsZones(dir string) []dnsserver.ZoneConfig {

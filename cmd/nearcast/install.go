@@ -100,6 +100,11 @@ func (l *loaded) writeCopy(zone, text string) error {
 	if absent := set.Zones[0].Absent; absent != "" {
 		return errors.New(absent)
 	}
+	if c.Catalog {
+		if _, err := zones.Members(c.File, zone); err != nil {
+			return err
+		}
+	}
 	if err := f.CloseAtomicallyReplace(); err != nil {
 		return err
 	}

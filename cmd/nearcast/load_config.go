@@ -47,7 +47,8 @@ type loaded struct {
 	stamp  string              // of what the table was made from
 	checks []healthmesh.Check  // by position in Set.Services
 
-	dir           string // what paths are relative to
+	dir           string   // what paths are relative to
+	ignored       []string // members of catalogs that are zones of the file
 	regionConfigs []zones.RegionConfig
 	zoneConfigs   []zones.ZoneConfig
 }
@@ -72,6 +73,7 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
 		l.regionConfigs = append(l.regionConfigs, r.RegionConfig)
 	}
+	l.ignored = c.addMembers(dir, d.report)
 	l.zoneConfigs = l.zones(c, d)
 	l.Set = zones.Load(dir, l.regionConfigs, l.zoneConfigs, d.report)
 	if l.Set != nil {
@@ -116,7 +118,7 @@ func (l *loaded) zones(c *Config, d *document) []zones.ZoneConfig {
 			l.checks = append(l.checks, check)
 			z.ZoneConfig.Services = append(z.ZoneConfig.Services, svc.ServiceConfig)
 		}
-		z.ZoneConfig.Fed = len(z.Primaries) > 0
+		z.ZoneConfig.Fed, z.ZoneConfig.Catalog = len(z.Primaries) > 0, z.Catalog != nil
 		all = append(all, z.ZoneConfig)
 	}
 	return all

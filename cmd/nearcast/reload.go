@@ -48,6 +48,9 @@ func (d *director) reload(ctx context.Context) error {
 		return err
 	}
 	d.warnFixed(next)
+	if len(next.ignored) > 0 {
+		d.log.Warn("members of catalogs are zones of the configuration, and stay what they are there", "zones", next.ignored)
+	}
 	if err := d.keeper.Reload(ctx, next.survey()); err != nil {
 		return err
 	}
