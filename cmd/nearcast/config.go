@@ -22,6 +22,9 @@ type Config struct {
 	// State is the folder for what must outlive a restart: the last view and the orders. Made with mode 0700; each node has
 	// a folder of its own in it. Optional, default "state".
 	State string `mapstructure:"state"`
+	// User is whom a director becomes once its sockets are bound; it then reads the configuration's files and writes the copies of
+	// zones as that user. Needs root. Optional: it stays who it is.
+	User string `mapstructure:"user"`
 	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts. Optional: orders
 	// are taken from loopback alone.
 	AdminTokenFile string `mapstructure:"admin_token_file"`

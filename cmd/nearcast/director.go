@@ -35,6 +35,7 @@ type director struct {
 	state  string // this node's state folder
 	log    *slog.Logger
 	watch  func(steer.Change) // told of each change; may be nil
+	alone  bool               // the process is this director's: it may give up its rights
 
 	loaded   *loaded // owned by run, then by reloadLoop
 	mesh     mesh
@@ -76,6 +77,15 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 	d.keeper = steer.NewKeeper(d.loaded.survey(), d.mesh, d.log, d.watch)
 	if err := d.listen(); err != nil {
 		return err
+	}
+	if d.alone {
+		writable := d.loaded.copyFolders()
+		if d.loaded.Mesh.Listen != "" {
+			writable = append(writable, d.state)
+		}
+		if err := confine(d.loaded.User, writable); err != nil {
+			return errors.Join(err, d.dns.Close())
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { d.keeper.Run(ctx); return nil })

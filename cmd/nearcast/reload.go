@@ -67,6 +67,7 @@ func (d *director) warnFixed(next *loaded) {
 		"listen.dns":   slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
 		"listen.tls":   slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
 		"listen.admin": d.loaded.Listen.Admin == next.Listen.Admin,
+		"user":         d.loaded.User == next.User,
 		"state":        d.loaded.State == next.State,
 		"mesh.listen":  d.loaded.Mesh.Listen == next.Mesh.Listen,
 		"mesh.join":    slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),

@@ -35,7 +35,7 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
 				return err
 			}
 			d := &director{
-				source: from, name: over.node("director", l), state: stateDir(l.State, "director", l.Mesh.Listen), log: log, loaded: l,
+				source: from, name: over.node("director", l), state: stateDir(l.State, "director", l.Mesh.Listen), log: log, loaded: l, alone: true,
 			}
 			return d.run(ctx, func() {})
 		},

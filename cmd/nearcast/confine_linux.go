@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+)
+
+// confine gives up what a director needs no more once its sockets are bound: root, if it is to be another user, and, where
+// // the kernel has Landlock, to run programs, and to write anywhere but in these folders. They are made if they are not there.
+func confine(name string, writable []string) error {
+	for _, dir := range writable {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if name != "" {
+		if err := become(name, writable); err != nil {
+			return fmt.Errorf("user %s: %w", name, err)
+		}
+	}
+	readable := landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
+	if err := landlock.V5.BestEffort().RestrictPaths(landlock.PathAccess(readable, "/"), landlock.RWDirs(writable...)); err != nil {
+		return fmt.Errorf("landlock: %w", err)
+	}
+	return nil
+}
+
+// become makes the process another user, for good. The folders, with the files right in them, become that user's.
+func become(name string, folders []string) error {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() == uid {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("only root can become another user, and this is user %d", os.Geteuid())
+	}
+	for _, dir := range folders {
+		if err := own(dir, uid, gid); err != nil {
+			return err
+		}
+	}
+	// The groups first: without root they cannot be given up. With the user, the capabilities go.
+	if err := syscall.Setgroups([]int{gid}); err != nil {
+		return err
+	}
+	if err := syscall.Setgid(gid); err != nil {
+		return err
+	}
+	if err := syscall.Setuid(uid); err != nil {
+		return err
+	}
+	if syscall.Setuid(0) == nil {
+		return fmt.Errorf("the process could become root again")
+	}
+	return nil
+}
+
+// own gives a folder and the files in it to a user.
+func own(dir string, uid, gid int) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		if err := os.Lchown(filepath.Join(dir, e.Name()), uid, gid); err != nil {
+			return err
+		}
+	}
+	return os.Lchown(dir, uid, gid)
+}
