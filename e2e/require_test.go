@@ -20,6 +20,14 @@ var present = map[string]func() error{
 		}
 		return nil
 	},
+	"resolvers": func() error { // Debian's unbound, pdns-recursor, bind9 and knot-resolver, and iproute2
+		for _, program := range []string{"unbound", "pdns_recursor", "named", "kresd", "nsd", "ip"} {
+			if _, err := exec.LookPath(program); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"docker": func() error { _, err := findCompose(); return err },
 	"peers": func() error { // Debian's nsd, knot, bind9 and pdns-server with pdns-backend-bind
 		for _, p := range peers() {

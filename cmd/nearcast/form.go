@@ -17,7 +17,8 @@ func (d *document) match(n *yaml.Node, t reflect.Type, path string) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	if t.Kind() == reflect.Pointer {
+	optional := t.Kind() == reflect.Pointer // then 0 is not the same as nothing
+	if optional {
 		t = t.Elem()
 	}
 	switch {
@@ -40,7 +41,9 @@ func (d *document) match(n *yaml.Node, t reflect.Type, path string) {
 		d.wrong(n, path, "a list")
 	case t.Kind() == reflect.String && n.Tag != "!!str":
 		d.wrong(n, path, "text; numbers and true or false as text are quoted")
-	case t.Kind() == reflect.Int && (n.Tag != "!!int" || n.Value == "0"): // left out, it is the default
+	case t.Kind() == reflect.Int && optional && n.Tag != "!!int":
+		d.wrong(n, path, "a whole number")
+	case t.Kind() == reflect.Int && !optional && (n.Tag != "!!int" || n.Value == "0"): // left out, it is the default
 		d.wrong(n, path, "a whole number above 0")
 	case t.Kind() == reflect.Float64 && n.Tag != "!!int" && n.Tag != "!!float":
 		d.wrong(n, path, "a number")

@@ -1,0 +1,360 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// The addresses of the Internet of these tests.
+var (
+	rootServer  = netip.MustParseAddr("198.51.100.1")
+	ourServer   = netip.MustParseAddr("198.51.100.2")
+	ourAdmin    = "198.51.100.2:8053"
+	resolverAt  = netip.MustParseAddr("198.51.100.10")
+	someClient  = netip.MustParseAddr("198.51.100.20")
+	rootHints   = ". 3600000 NS a.root.\na.root. 3600000 A 198.51.100.1\n"
+	clientCount = 10000
+)
+
+// A resolver is a program that resolves for clients, as its configuration has it.
+type resolver struct {
+	name    string
+	sendECS bool
+	config  string // FOLDER stands for a folder of its own
+	file    string
+	args    []string
+}
+
+func resolvers() []resolver {
+	return []resolver{
+		{name: "unbound", sendECS: true, file: "unbound.conf", args: []string{"-d", "-c", "FOLDER/unbound.conf"}, config: `server:
+  interface: 198.51.100.10
+  outgoing-interface: 198.51.100.10
+  access-control: 0.0.0.0/0 allow
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  pidfile: ""
+  use-syslog: no
+  root-hints: FOLDER/root.hints
+  module-config: "subnetcache iterator"
+  send-client-subnet: 198.51.100.2
+  client-subnet-always-forward: yes
+  max-ecs-tree-size-ipv4: 100000
+  do-not-query-localhost: no
+remote-control:
+  control-enable: no
+`},
+		{name: "pdns_recursor", sendECS: true, file: "recursor.conf", args: []string{"--config-dir=FOLDER"}, config: `local-address=198.51.100.10
+query-local-address=198.51.100.10
+allow-from=0.0.0.0/0
+daemon=no
+hint-file=FOLDER/root.hints
+socket-dir=FOLDER
+dnssec=off
+dont-query=
+security-poll-suffix=
+ecs-add-for=0.0.0.0/0
+edns-subnet-allow-list=geo.example.com
+ecs-ipv4-bits=24
+ecs-ipv4-cache-bits=24
+max-cache-entries=1000000
+loglevel=3
+`},
+		{name: "named", file: "named.conf", args: []string{"-g", "-c", "FOLDER/named.conf"}, config: `options {
+  directory "FOLDER";
+  listen-on { 198.51.100.10; };
+  listen-on-v6 { none; };
+  query-source address 198.51.100.10;
+  allow-query { any; };
+  recursion yes;
+  allow-recursion { any; };
+  dnssec-validation no;
+  pid-file none;
+  session-keyfile none;
+  empty-zones-enable no;
+};
+controls { };
+zone "." { type hint; file "FOLDER/root.hints"; };
+`},
+		{name: "kresd", file: "kresd.conf", args: []string{"-n", "-c", "FOLDER/kresd.conf", "FOLDER"}, config: `net.listen('198.51.100.10', 53)
+net.outgoing_v4('198.51.100.10')
+net.ipv6 = false
+modules = {'hints'}
+modules.unload('priming')
+modules.unload('ta_update')
+modules.unload('ta_signal_query')
+modules.unload('ta_sentinel')
+trust_anchors.remove('.')
+cache.storage = 'lmdb://FOLDER'
+cache.size = 10 * MB
+hints.root({['a.root.'] = '198.51.100.1'})
+`},
+	}
+}
+
+// Real resolvers find the zone from the root, by its delegation, and answer static and steered names; those that send
+// client subnets answer each client with its own region, mostly from their caches.
+func TestResolvers(t *testing.T) {
+	need(t, "root")
+	need(t, "resolvers")
+	bin, err := nearcast()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNamespace(t)
+	dir := t.TempDir()
+	write := func(folder, name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(text, "FOLDER", folder)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(dir, "root.zone", `. 86400 SOA a.root. host.root. 1 3600 600 604800 300
+. 86400 NS a.root.
+a.root. 86400 A 198.51.100.1
+geo.example.com. 3600 NS ns1.geo.example.com.
+ns1.geo.example.com. 3600 A 198.51.100.2
+`)
+	write(dir, "nsd.conf", `server:
+  ip-address: 198.51.100.1
+  server-count: 1
+  username: ""
+  zonesdir: FOLDER
+  pidfile: ""
+  database: ""
+  xfrdfile: "FOLDER/xfrd.state"
+  zonelistfile: "FOLDER/zone.list"
+  rrl-ratelimit: 0
+remote-control:
+  control-enable: no
+zone:
+  name: "."
+  zonefile: root.zone
+`)
+	direct := func(server netip.Addr) func(*dns.Msg) (*dns.Msg, error) {
+		return func(q *dns.Msg) (*dns.Msg, error) { return n.ask(someClient, server, q) }
+	}
+	startCommand(t, "nsd", n.command("nsd", "-d", "-c", filepath.Join(dir, "nsd.conf")), []string{"."}, direct(rootServer))
+	write(dir, "geo.zone", `$TTL 3600
+@ SOA ns1 hostmaster 1 3600 600 604800 300
+@ NS ns1
+ns1 A 198.51.100.2
+info TXT "a static name"
+alias CNAME www
+*.wild A 192.0.2.8
+`)
+	write(dir, "nearcast.yaml", `listen: {dns: 198.51.100.2:53, admin: 198.51.100.2:8053}
+dns: {rate_limit: {responses_per_second: 0}}
+regions:
+  - {name: us-east, location: [38.95, -77.45], capacity: 300}
+  - {name: eu-west, location: [53.35, -6.26], capacity: 200}
+  - {name: ap-south, location: [19.08, 72.88], capacity: 100}
+zones:
+  - name: geo.example.com
+    file: geo.zone
+    services:
+      - name: www
+        ttl: 3600
+        regions:
+          - {region: us-east, addresses: [192.0.2.101]}
+          - {region: eu-west, addresses: [192.0.2.102]}
+          - {region: ap-south, addresses: [192.0.2.103]}
+`)
+	startCommand(t, "nearcast", n.command(bin, "serve", "-c", filepath.Join(dir, "nearcast.yaml")), []string{"geo.example.com."}, direct(ourServer))
+
+	clients := drawClients(rand.New(rand.NewPCG(1, 2)), clientCount)
+	own := map[netip.Addr]string{} // what each client's network is answered, by ourselves
+	for _, c := range clients {
+		own[c] = ""
+	}
+	n.each(clients, func(c netip.Addr) {
+		q := new(dns.Msg).SetQuestion("www.geo.example.com.", dns.TypeA)
+		q.SetEdns0(1232, false)
+		q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IP(network24(c).Addr().AsSlice())}}
+		r, err := n.ask(someClient, ourServer, q)
+		set(own, c, address(r, err))
+	})
+	regions := map[string]int{}
+	for _, a := range own {
+		regions[a]++
+	}
+	if len(regions) != 3 {
+		t.Fatalf("the clients' regions are %v, want all three", regions)
+	}
+	networks := map[netip.Prefix]bool{}
+	for _, c := range clients {
+		networks[network24(c)] = true
+	}
+	bySource := 1 - float64(len(networks))/float64(len(clients))
+
+	for _, r := range resolvers() {
+		t.Run(r.name, func(t *testing.T) {
+			folder := t.TempDir()
+			write(folder, "root.hints", rootHints)
+			write(folder, r.file, r.config)
+			var args []string
+			for _, a := range r.args {
+				args = append(args, strings.ReplaceAll(a, "FOLDER", folder))
+			}
+			stop := startCommand(t, r.name, n.command(r.name, args...), []string{"geo.example.com."}, direct(resolverAt))
+			defer stop()
+			for _, c := range []struct {
+				name  string
+				qtype uint16
+				want  string
+			}{
+				{"info.geo.example.com.", dns.TypeTXT, `NOERROR "a static name"`},
+				{"x.wild.geo.example.com.", dns.TypeA, "NOERROR 192.0.2.8"},
+				{"gone.geo.example.com.", dns.TypeA, "NXDOMAIN"},
+				{"info.geo.example.com.", dns.TypeAAAA, "NOERROR"},
+				{"www.geo.example.com.", dns.TypeA, "NOERROR 192.0.2.10"},
+				{"www.geo.example.com.", dns.TypeAAAA, "NOERROR"},
+				{"alias.geo.example.com.", dns.TypeA, "NOERROR 192.0.2.10"},
+			} {
+				m, err := n.ask(someClient, resolverAt, new(dns.Msg).SetQuestion(c.name, c.qtype))
+				if got := lastData(m, err); !strings.HasPrefix(got, c.want) || c.want == "NOERROR" && got != c.want {
+					t.Errorf("%s %v: %s, want %s", c.name, dns.Type(c.qtype), got, c.want)
+				}
+			}
+			if !r.sendECS {
+				return
+			}
+			before := n.queries(t)
+			var wrong atomic.Int64
+			n.each(clients, func(c netip.Addr) {
+				m, err := n.ask(c, resolverAt, new(dns.Msg).SetQuestion("www.geo.example.com.", dns.TypeA))
+				if got, want := address(m, err), get(own, c); got != want && wrong.Add(1) <= 10 {
+					t.Errorf("client %v: %s, its region has %s", c, lastData(m, err), want)
+				}
+			})
+			asked := n.queries(t) - before
+			hits := 1 - float64(asked)/float64(len(clients))
+			t.Logf("%d clients in %d networks of /24: %d wrong, %d queries to nearcast: %.1f %% from the cache; with scope = source %.1f %%",
+				len(clients), len(networks), wrong.Load(), asked, 100*hits, 100*bySource)
+			if hits < 5*bySource {
+				t.Errorf("hit rate %.1f %%, want at least 5 times %.1f %%", 100*hits, 100*bySource)
+			}
+		})
+	}
+}
+
+// drawClients draws clients from networks all over the address space.
+func drawClients(random *rand.Rand, n int) []netip.Addr {
+	networks := make([]uint32, 10*n)
+	for i := range networks {
+		for {
+			networks[i] = random.Uint32() &^ 0xFF
+			first := networks[i] >> 24
+			if first != 0 && first != 10 && first != 127 && first < 224 && networks[i]>>16 != 0xC0A8 && networks[i]>>20 != 0xAC1 && networks[i] != 0xC6336400 {
+				break
+			}
+		}
+	}
+	var clients []netip.Addr
+	for range n {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], networks[random.IntN(len(networks))]|uint32(1+random.IntN(254)))
+		clients = append(clients, netip.AddrFrom4(b))
+	}
+	return clients
+}
+
+func network24(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, 24).Masked() }
+
+// each calls f for all clients, a few at a time.
+func (n *namespace) each(clients []netip.Addr, f func(netip.Addr)) {
+	var wg sync.WaitGroup
+	for i := range namespaceThreads {
+		wg.Go(func() {
+			for j := i; j < len(clients); j += namespaceThreads {
+				f(clients[j])
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// queries is how many queries of the zone nearcast has answered.
+func (n *namespace) queries(t *testing.T) (total int) {
+	t.Helper()
+	text, err := n.get(ourAdmin, "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, `nearcast_dns_queries_total{`) {
+			f := strings.Fields(line)
+			v, err := strconv.ParseFloat(f[len(f)-1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += int(v)
+		}
+	}
+	return total
+}
+
+var ownMu sync.Mutex
+
+func set(m map[netip.Addr]string, a netip.Addr, v string) {
+	ownMu.Lock()
+	defer ownMu.Unlock()
+	m[a] = v
+}
+
+func get(m map[netip.Addr]string, a netip.Addr) string {
+	ownMu.Lock()
+	defer ownMu.Unlock()
+	return m[a]
+}
+
+// address is the address in a reply.
+func address(m *dns.Msg, err error) string {
+	_, data, _ := strings.Cut(lastData(m, err), " ")
+	return data
+}
+
+// lastData is a reply's rcode and the data of its last record.
+func lastData(m *dns.Msg, err error) string {
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	text := dns.RcodeToString[m.Rcode]
+	if len(m.Answer) > 0 {
+		rr := m.Answer[len(m.Answer)-1]
+		text += " " + strings.TrimPrefix(rr.String(), rr.Header().String())
+	}
+	return text
+}
+
+// get fetches a page in the namespace.
+func (n *namespace) get(host, path string) (text string, err error) {
+	n.do(func() {
+		var conn net.Conn
+		if conn, err = net.Dial("tcp4", host); err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n", path, host); err != nil {
+			return
+		}
+		var b strings.Builder
+		_, err = io.Copy(&b, conn)
+		text = b.String()
+	})
+	return text, err
+}
