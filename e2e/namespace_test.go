@@ -34,7 +34,7 @@ func newNamespace(t *testing.T) *namespace {
 			t.Errorf("ip netns del: %v\n%s", err, out)
 		}
 	})
-	for _, args := range []string{"netns add NAME", "-n NAME link set lo up", "-n NAME route add local 0.0.0.0/0 dev lo", "-n NAME addr add 198.51.100.10/32 dev lo"} {
+	for _, args := range []string{"netns add NAME", "-n NAME link set lo up", "-n NAME route add local 0.0.0.0/0 dev lo", "-n NAME addr add 44.0.4.1/32 dev lo"} {
 		args = strings.ReplaceAll(args, "NAME", n.name)
 		if out, err := command("ip", strings.Fields(args)...); err != nil {
 			t.Fatalf("ip %s: %v\n%s", args, err, out)

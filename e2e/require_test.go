@@ -28,6 +28,14 @@ var present = map[string]func() error{
 		}
 		return nil
 	},
+	"checkers": func() error { // Debian's zonemaster-cli and dnsviz
+		for _, program := range []string{"zonemaster-cli", "dnsviz"} {
+			if _, err := exec.LookPath(program); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"docker": func() error { _, err := findCompose(); return err },
 	"peers": func() error { // Debian's nsd, knot, bind9 and pdns-server with pdns-backend-bind
 		for _, p := range peers() {

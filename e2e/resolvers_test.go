@@ -20,12 +20,12 @@ import (
 
 // The addresses of the Internet of these tests.
 var (
-	rootServer  = netip.MustParseAddr("198.51.100.1")
-	ourServer   = netip.MustParseAddr("198.51.100.2")
-	ourAdmin    = "198.51.100.2:8053"
-	resolverAt  = netip.MustParseAddr("198.51.100.10")
-	someClient  = netip.MustParseAddr("198.51.100.20")
-	rootHints   = ". 3600000 NS a.root.\na.root. 3600000 A 198.51.100.1\n"
+	rootServer  = netip.MustParseAddr("44.0.1.1")
+	ourServer   = netip.MustParseAddr("44.0.2.1")
+	ourAdmin    = "44.0.2.1:8053"
+	resolverAt  = netip.MustParseAddr("44.0.4.1")
+	someClient  = netip.MustParseAddr("44.0.5.1")
+	rootHints   = ". 3600000 NS a.root.\na.root. 3600000 A 44.0.1.1\n"
 	clientCount = 10000
 )
 
@@ -41,8 +41,8 @@ type resolver struct {
 func resolvers() []resolver {
 	return []resolver{
 		{name: "unbound", sendECS: true, file: "unbound.conf", args: []string{"-d", "-c", "FOLDER/unbound.conf"}, config: `server:
-  interface: 198.51.100.10
-  outgoing-interface: 198.51.100.10
+  interface: 44.0.4.1
+  outgoing-interface: 44.0.4.1
   access-control: 0.0.0.0/0 allow
   do-daemonize: no
   username: ""
@@ -51,15 +51,16 @@ func resolvers() []resolver {
   use-syslog: no
   root-hints: FOLDER/root.hints
   module-config: "subnetcache iterator"
-  send-client-subnet: 198.51.100.2
+  send-client-subnet: 44.0.2.1
+  send-client-subnet: 45.0.2.1
   client-subnet-always-forward: yes
   max-ecs-tree-size-ipv4: 100000
   do-not-query-localhost: no
 remote-control:
   control-enable: no
 `},
-		{name: "pdns_recursor", sendECS: true, file: "recursor.conf", args: []string{"--config-dir=FOLDER"}, config: `local-address=198.51.100.10
-query-local-address=198.51.100.10
+		{name: "pdns_recursor", sendECS: true, file: "recursor.conf", args: []string{"--config-dir=FOLDER"}, config: `local-address=44.0.4.1
+query-local-address=44.0.4.1
 allow-from=0.0.0.0/0
 daemon=no
 hint-file=FOLDER/root.hints
@@ -76,9 +77,9 @@ loglevel=3
 `},
 		{name: "named", file: "named.conf", args: []string{"-g", "-c", "FOLDER/named.conf"}, config: `options {
   directory "FOLDER";
-  listen-on { 198.51.100.10; };
+  listen-on { 44.0.4.1; };
   listen-on-v6 { none; };
-  query-source address 198.51.100.10;
+  query-source address 44.0.4.1;
   allow-query { any; };
   recursion yes;
   allow-recursion { any; };
@@ -90,8 +91,8 @@ loglevel=3
 controls { };
 zone "." { type hint; file "FOLDER/root.hints"; };
 `},
-		{name: "kresd", file: "kresd.conf", args: []string{"-n", "-c", "FOLDER/kresd.conf", "FOLDER"}, config: `net.listen('198.51.100.10', 53)
-net.outgoing_v4('198.51.100.10')
+		{name: "kresd", file: "kresd.conf", args: []string{"-n", "-c", "FOLDER/kresd.conf", "FOLDER"}, config: `net.listen('44.0.4.1', 53)
+net.outgoing_v4('44.0.4.1')
 net.ipv6 = false
 modules = {'hints'}
 modules.unload('priming')
@@ -101,36 +102,38 @@ modules.unload('ta_sentinel')
 trust_anchors.remove('.')
 cache.storage = 'lmdb://FOLDER'
 cache.size = 10 * MB
-hints.root({['a.root.'] = '198.51.100.1'})
+hints.root({['a.root.'] = '44.0.1.1'})
 `},
 	}
 }
 
-// Real resolvers find the zone from the root, by its delegation, and answer static and steered names; those that send
-// client subnets answer each client with its own region, mostly from their caches.
-func TestResolvers(t *testing.T) {
-	need(t, "root")
-	need(t, "resolvers")
+// An internet is a namespace with a root server, and nearcast serving geo.example.com by delegation from there, on two
+// addresses.
+type internet struct {
+	*namespace
+	t   *testing.T
+	dir string
+}
+
+func newInternet(t *testing.T) *internet {
+	t.Helper()
 	bin, err := nearcast()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNamespace(t)
-	dir := t.TempDir()
-	write := func(folder, name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(text, "FOLDER", folder)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(dir, "root.zone", `. 86400 SOA a.root. host.root. 1 3600 600 604800 300
+	n := &internet{newNamespace(t), t, t.TempDir()}
+	n.write(n.dir, "root.zone", `. 86400 SOA a.root. host.root. 1 3600 600 604800 300
 . 86400 NS a.root.
-a.root. 86400 A 198.51.100.1
+a.root. 86400 A 44.0.1.1
 geo.example.com. 3600 NS ns1.geo.example.com.
-ns1.geo.example.com. 3600 A 198.51.100.2
+geo.example.com. 3600 NS ns2.geo.example.com.
+ns1.geo.example.com. 3600 A 44.0.2.1
+ns2.geo.example.com. 3600 A 45.0.2.1
+1.2.0.44.in-addr.arpa. 3600 PTR ns1.geo.example.com.
+1.2.0.45.in-addr.arpa. 3600 PTR ns2.geo.example.com.
 `)
-	write(dir, "nsd.conf", `server:
-  ip-address: 198.51.100.1
+	n.write(n.dir, "nsd.conf", `server:
+  ip-address: 44.0.1.1
   server-count: 1
   username: ""
   zonesdir: FOLDER
@@ -145,19 +148,21 @@ zone:
   name: "."
   zonefile: root.zone
 `)
-	direct := func(server netip.Addr) func(*dns.Msg) (*dns.Msg, error) {
-		return func(q *dns.Msg) (*dns.Msg, error) { return n.ask(someClient, server, q) }
-	}
-	startCommand(t, "nsd", n.command("nsd", "-d", "-c", filepath.Join(dir, "nsd.conf")), []string{"."}, direct(rootServer))
-	write(dir, "geo.zone", `$TTL 3600
-@ SOA ns1 hostmaster 1 3600 600 604800 300
+	startCommand(t, "nsd", n.command("nsd", "-d", "-c", filepath.Join(n.dir, "nsd.conf")), []string{"."}, n.asker(rootServer))
+	n.write(n.dir, "geo.zone", `$TTL 3600
+@ SOA ns1 hostmaster 2026010101 14400 3600 1209600 3600
 @ NS ns1
-ns1 A 198.51.100.2
+@ NS ns2
+@ MX 10 mail
+@ A 44.0.3.1
+ns1 A 44.0.2.1
+ns2 A 45.0.2.1
+mail A 44.0.3.1
 info TXT "a static name"
 alias CNAME www
 *.wild A 192.0.2.8
 `)
-	write(dir, "nearcast.yaml", `listen: {dns: 198.51.100.2:53, admin: 198.51.100.2:8053}
+	n.write(n.dir, "nearcast.yaml", `listen: {dns: ["44.0.2.1:53", "45.0.2.1:53"], admin: "44.0.2.1:8053"}
 dns: {rate_limit: {responses_per_second: 0}}
 regions:
   - {name: us-east, location: [38.95, -77.45], capacity: 300}
@@ -174,8 +179,29 @@ zones:
           - {region: eu-west, addresses: [192.0.2.102]}
           - {region: ap-south, addresses: [192.0.2.103]}
 `)
-	startCommand(t, "nearcast", n.command(bin, "serve", "-c", filepath.Join(dir, "nearcast.yaml")), []string{"geo.example.com."}, direct(ourServer))
+	startCommand(t, "nearcast", n.command(bin, "serve", "-c", filepath.Join(n.dir, "nearcast.yaml")), []string{"geo.example.com."}, n.asker(ourServer))
+	return n
+}
 
+// write writes a file; FOLDER in its text is the folder.
+func (n *internet) write(folder, name, text string) {
+	n.t.Helper()
+	if err := os.WriteFile(filepath.Join(folder, name), []byte(strings.ReplaceAll(text, "FOLDER", folder)), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// asker asks a server from some client.
+func (n *internet) asker(server netip.Addr) func(*dns.Msg) (*dns.Msg, error) {
+	return func(q *dns.Msg) (*dns.Msg, error) { return n.ask(someClient, server, q) }
+}
+
+// Real resolvers find the zone from the root, by its delegation, and answer static and steered names; those that send
+// client subnets answer each client with its own region, mostly from their caches.
+func TestResolvers(t *testing.T) {
+	need(t, "root")
+	need(t, "resolvers")
+	n := newInternet(t)
 	clients := drawClients(rand.New(rand.NewPCG(1, 2)), clientCount)
 	own := map[netip.Addr]string{} // what each client's network is answered, by ourselves
 	for _, c := range clients {
@@ -204,13 +230,13 @@ zones:
 	for _, r := range resolvers() {
 		t.Run(r.name, func(t *testing.T) {
 			folder := t.TempDir()
-			write(folder, "root.hints", rootHints)
-			write(folder, r.file, r.config)
+			n.write(folder, "root.hints", rootHints)
+			n.write(folder, r.file, r.config)
 			var args []string
 			for _, a := range r.args {
 				args = append(args, strings.ReplaceAll(a, "FOLDER", folder))
 			}
-			stop := startCommand(t, r.name, n.command(r.name, args...), []string{"geo.example.com."}, direct(resolverAt))
+			stop := startCommand(t, r.name, n.command(r.name, args...), []string{"geo.example.com."}, n.asker(resolverAt))
 			defer stop()
 			for _, c := range []struct {
 				name  string
@@ -259,7 +285,7 @@ func drawClients(random *rand.Rand, n int) []netip.Addr {
 		for {
 			networks[i] = random.Uint32() &^ 0xFF
 			first := networks[i] >> 24
-			if first != 0 && first != 10 && first != 127 && first < 224 && networks[i]>>16 != 0xC0A8 && networks[i]>>20 != 0xAC1 && networks[i] != 0xC6336400 {
+			if first != 0 && first != 10 && first != 127 && first < 224 && networks[i]>>16 != 0xC0A8 && networks[i]>>20 != 0xAC1 && networks[i]>>16 != 0x2C00 {
 				break
 			}
 		}
