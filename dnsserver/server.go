@@ -224,7 +224,9 @@ func (s *Server) listenUDP(a netip.AddrPort) (workers []*udpWorker, err error) {
 			return nil, err
 		}
 		udp := conn.(*net.UDPConn)
-		_ = udp.SetReadBuffer(readBuffer) // best effort: the kernel's default works as well, with more loss in bursts
+		if !forceReadBuffer(udp) {
+			_ = udp.SetReadBuffer(readBuffer) // best effort: the kernel's default works as well, with more loss in bursts
+		}
 		workers = append(workers, newUDPWorker(s, udp, a.Addr()))
 	}
 	return workers, nil

@@ -41,6 +41,19 @@ func socketOptions(c syscall.RawConn, a netip.Addr) error {
 	return err
 }
 
+// forceReadBuffer gives a socket more room than the system lets others have; root may.
+func forceReadBuffer(conn *net.UDPConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, readBuffer)
+	})
+	return err == nil && failed == nil
+}
+
 // A message is the kernel's struct mmsghdr.
 type message struct {
 	unix.Msghdr

@@ -15,6 +15,8 @@ const socketsPerAddress = 1
 
 func socketOptions(syscall.RawConn, netip.Addr) error { return nil }
 
+func forceReadBuffer(*net.UDPConn) bool { return false }
+
 // A udpWorker answers on one socket, message by message. A socket on all addresses answers from
 // the one that the system chooses: name the addresses where that matters.
 type udpWorker struct {
