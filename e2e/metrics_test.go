@@ -1,10 +1,9 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // metric is the value of one series of a director, -1 if it has none.
@@ -14,14 +13,27 @@ func (c *cluster) metric(director int, series string) float64 {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
-		if value, ok := strings.CutPrefix(s.Text(), series+" "); ok {
-			x, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				c.t.Fatalf("%s: %v", series, err)
-			}
-			return x
+	return metricIn(c.t, string(text), series)
+}
+
+// metricIn is the sum of the series whose name, and labels if given, begin so; -1 if there is none.
+func metricIn(t *testing.T, text, series string) float64 {
+	t.Helper()
+	total, found := 0.0, false
+	for line := range strings.Lines(text) {
+		rest, ok := strings.CutPrefix(line, series)
+		if !ok || rest[0] != ' ' && rest[0] != '{' {
+			continue
 		}
+		f := strings.Fields(line)
+		x, err := strconv.ParseFloat(f[len(f)-1], 64)
+		if err != nil {
+			t.Fatalf("%s: %v", series, err)
+		}
+		total, found = total+x, true
 	}
-	return -1
+	if !found {
+		return -1
+	}
+	return total
 }

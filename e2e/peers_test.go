@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -162,12 +163,33 @@ func startServer(t *testing.T, name string, port int, zones []string, program st
 	})
 }
 
+// outputLog is what a program writes, to be read while it runs.
+type outputLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *outputLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *outputLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // startCommand starts a name server and waits until it answers for all zones, as ask asks it. It is killed by stop,
 // or when the test ends.
 func startCommand(t *testing.T, name string, cmd *exec.Cmd, zones []string, ask func(*dns.Msg) (*dns.Msg, error)) (stop func()) {
 	t.Helper()
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	log, ok := cmd.Stderr.(*outputLog)
+	if !ok {
+		log = new(outputLog)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -196,7 +218,7 @@ func startCommand(t *testing.T, name string, cmd *exec.Cmd, zones []string, ask 
 		}
 		if !served {
 			stop()
-			t.Fatalf("%s does not serve %s:\n%s", name, zone, tail(log.Bytes(), 3000))
+			t.Fatalf("%s does not serve %s:\n%s", name, zone, tail([]byte(log.String()), 3000))
 		}
 	}
 	return stop

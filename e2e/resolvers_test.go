@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -315,23 +314,13 @@ func (n *namespace) each(clients []netip.Addr, f func(netip.Addr)) {
 }
 
 // queries is how many queries of the zone nearcast has answered.
-func (n *namespace) queries(t *testing.T) (total int) {
+func (n *namespace) queries(t *testing.T) int {
 	t.Helper()
 	text, err := n.get(ourAdmin, "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, `nearcast_dns_queries_total{`) {
-			f := strings.Fields(line)
-			v, err := strconv.ParseFloat(f[len(f)-1], 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			total += int(v)
-		}
-	}
-	return total
+	return int(metricIn(t, text, "nearcast_dns_queries_total"))
 }
 
 var ownMu sync.Mutex
