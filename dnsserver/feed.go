@@ -161,14 +161,16 @@ func (f *feeder) run(ctx context.Context) {
 
 // feed keeps one zone's copy until ctx ends.
 func (f *feeder) feed(ctx context.Context, zone string, wake <-chan struct{}) {
-	wait, failures := time.Duration(0), 0
+	wait, failures, asked := time.Duration(0), 0, time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
+			pauseFor(ctx, minTimer-time.Since(asked)) // whoever sends NOTIFY, or forges it
 		case <-time.After(wait):
 		}
+		asked = time.Now()
 		err := f.refresh(ctx, zone)
 		if ctx.Err() != nil {
 			return

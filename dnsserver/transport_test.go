@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -318,4 +319,31 @@ func TestIdlestConnectionMakesRoom(t *testing.T) {
 		t.Errorf("%v connections are open", n)
 	}
 	ask(busy)
+}
+
+// FuzzProxyHeader holds the two readers of a header together, and to what the protocol says of it.
+func FuzzProxyHeader(f *testing.F) {
+	for _, rest := range []string{
+		"\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\x30\x39\x00\x35rest",
+		"\x21\x21\x00\x24" + strings.Repeat("\x20", 36), "\x20\x00\x00\x00", "\x21\x12\x02\x01", "\x22\x11\x00\x00", "\x21\x31\x00\xd8",
+	} {
+		f.Add([]byte(proxyMagic + rest))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		source, n, err := proxySource(b)
+		r := bytes.NewReader(b)
+		streamed, streamErr := readProxyHeader(r)
+		if (err == nil) != (streamErr == nil) || err == nil && (streamed != source || len(b)-r.Len() != n) {
+			t.Fatalf("%v, %d, %v in a datagram; %v, %d, %v in a stream", source, n, err, streamed, len(b)-r.Len(), streamErr)
+		}
+		if err != nil {
+			return
+		}
+		if !bytes.HasPrefix(b, []byte(proxyMagic)) || n > len(b) || n > proxyHead+maxProxy || b[12]>>4 != 2 {
+			t.Fatalf("taken: %x", b)
+		}
+		if local := b[12]&15 == 0; local == source.IsValid() || source.Is4In6() {
+			t.Fatalf("source %v of %x", source, b)
+		}
+	})
 }

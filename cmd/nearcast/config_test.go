@@ -240,6 +240,17 @@ func TestWatch(t *testing.T) {
 	changed("another list")
 	write("b", "watched now")
 	changed("another file")
+	now := stampFiles([]string{file("a")})
+	w.Watch([]string{file("a")}, now)
+	select {
+	case <-w.Changed():
+		t.Error("told of a file that is as it was read")
+	case <-time.After(2 * settle):
+	}
+	write("a", "changed while it was read")
+	changed("a change after the reading")
+	w.Watch([]string{file("a")}, now)
+	changed("a change between the reading and the watching")
 }
 
 // Every verb has an example and says what it is for.
