@@ -330,7 +330,7 @@ func (g *generator) zone(apex, inner string) string {
 			g.delegate(line, owner)
 		case kind <= 2:
 			line(owner, "CNAME %s", g.target(apex))
-		case kind == 3 && !wild && inner == "":
+		case kind == 3 && inner == "":
 			renamed[owner] = true
 			line(owner, "DNAME %s", g.target(apex))
 			if g.IntN(2) == 0 {
