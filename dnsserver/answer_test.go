@@ -261,7 +261,12 @@ func TestUnusualPackets(t *testing.T) {
 		{"a name of 255 octets", head + strings.Repeat("3f"+strings.Repeat("61", 63), 3) + "3d" + strings.Repeat("61", 61) + "0000010001", "REFUSED"},
 		{"a name of 256 octets", head + strings.Repeat("3f"+strings.Repeat("61", 63), 3) + "3e" + strings.Repeat("61", 62) + "0000010001", "FORMERR"},
 		{"a pointer to itself", head + "c00c00010001", "FORMERR"},
-		{"a name that points into the header", head + "c00300010001", "REFUSED"}, // the root
+		{"a name that points into the header", head + "c00300010001", "FORMERR"},
+		{"a name that points forward", head + "c01200010001" + "00", "FORMERR"},
+		{"a record's name that points forward", "abcd0000" + "0001000100000000" + question + "c0300001000100000000" + "000401020304", "FORMERR"},
+		{"a record's name that points into the header", "abcd0000" + "0001000100000000" + question + "c0030001000100000000" + "000401020304", "FORMERR"},
+		{"a record's name that points back after a label", "abcd0000" + "0001000100000000" + question + "0161c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer},
+		{"a record's name without end", "abcd0000" + "0001000100000000" + question + strings.Repeat("3f"+strings.Repeat("61", 63), 5), "FORMERR"},
 		{"octets after the message", head + question + "00", "NOERROR aa | " + answer},
 		{"all header bits but QR", "abcd07ff" + "0001000000000000" + question, "NOERROR aa rd cd | " + answer},
 		{"a record in the answer section", "abcd0000" + "0001000100000000" + question + "c00c0001000100000000" + "000401020304", "NOERROR aa | " + answer},

@@ -93,8 +93,8 @@ func (c *conversation) read(q []byte) {
 	additional := int(binary.BigEndian.Uint16(q[10:]))
 	// A record takes 11 octets at least, so the packet's length bounds the loop.
 	for i := range records + additional {
-		_, head, err := dns.UnpackDomainName(q, at)
-		if err != nil || len(q) < head+10 {
+		head := skipName(q, at)
+		if head == 0 || len(q) < head+10 {
 			c.broken = true
 			return
 		}
@@ -112,8 +112,31 @@ func (c *conversation) read(q []byte) {
 	}
 }
 
+// skipName returns where the name at at ends, 0 if it is broken. A pointer leads back, to what was read, so that there is
+// no way round (RFC 1035, section 4.1.4); before the question is nothing that it could lead to.
+func skipName(q []byte, at int) int {
+	for start := at; at < len(q) && at-start < maxName; at += 1 + int(q[at]) {
+		switch label := q[at]; {
+		case label == 0:
+			return at + 1
+		case label < 1<<6:
+		case label < 3<<6 || len(q) < at+2:
+			return 0
+		default:
+			if to := int(binary.BigEndian.Uint16(q[at:]) &^ (3 << 14)); to < headerLen || to >= start {
+				return 0
+			}
+			return at + 2
+		}
+	}
+	return 0
+}
+
 // readQuestion reads the question; it returns where it ends, 0 if it is broken.
 func (c *conversation) readQuestion(q []byte) int {
+	if skipName(q, headerLen) == 0 {
+		return 0
+	}
 	name, at, err := dns.UnpackDomainName(q, headerLen)
 	if err != nil || len(q) < at+4 {
 		return 0

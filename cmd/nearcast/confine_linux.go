@@ -10,10 +10,12 @@ import (
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// confine gives up what a director needs no more once its sockets are bound: root, if it is to be another user, and, where
-// // the kernel has Landlock, to run programs, and to write anywhere but in these folders. They are made if they are not there.
+// confine gives up what a director needs no more once its sockets are bound: root, if it is to be another user; the
+// capabilities; and, where the kernel has Landlock, to run programs, and to write anywhere but in these folders. They are
+// made if they are not there.
 func confine(name string, writable []string) error {
 	for _, dir := range writable {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -25,11 +27,32 @@ func confine(name string, writable []string) error {
 			return fmt.Errorf("user %s: %w", name, err)
 		}
 	}
+	if err := dropCapabilities(); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
 	readable := landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
 	if err := landlock.V5.BestEffort().RestrictPaths(landlock.PathAccess(readable, "/"), landlock.RWDirs(writable...)); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	return nil
+}
+
+// dropCapabilities leaves the process none of them (capabilities(7)), or, where it stays root, the one to write to folders
+// that are another user's.
+func dropCapabilities() error {
+	left := cap.NewSet()
+	if os.Geteuid() == 0 {
+		may, err := cap.GetProc().GetFlag(cap.Permitted, cap.DAC_OVERRIDE)
+		if err != nil {
+			return err
+		}
+		for _, flag := range []cap.Flag{cap.Permitted, cap.Effective} {
+			if err := left.SetFlag(flag, may, cap.DAC_OVERRIDE); err != nil {
+				return err
+			}
+		}
+	}
+	return left.SetProc()
 }
 
 // become makes the process another user, for good. The folders, with the files right in them, become that user's.

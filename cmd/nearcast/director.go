@@ -87,6 +87,9 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 		if err := confine(d.loaded.User, writable); err != nil {
 			return errors.Join(err, d.dns.Close())
 		}
+		if os.Geteuid() == 0 {
+			d.log.Warn("serving as root: `user` in the configuration names whom to become")
+		}
 	}
 	debug.FreeOSMemory() // reading geography left more behind than serving takes
 	group, ctx := errgroup.WithContext(ctx)
