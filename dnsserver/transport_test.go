@@ -200,8 +200,13 @@ func TestProxy(t *testing.T) {
 	scene := buildNear(t)
 	c := testConfig()
 	c.ProxyFrom = []string{"127.0.0.1"}
-	scene.Settings = settings(t, c)
-	s := serve(t, serverOf(scene, "127.0.0.1:0"))
+	c.TLS = TLSConfig{Certificate: "cert.pem", Key: "key.pem"}
+	dir := t.TempDir()
+	trust := writeCertificate(t, dir, "near.example")
+	scene.Settings = c.Compile("dns", dir, nil, func(key string, value any, accepted string) { t.Errorf("%s: %v: %s", key, value, accepted) })
+	o := serverOf(scene, "127.0.0.1:0")
+	o.ListenTLS = []string{"127.0.0.1:0"}
+	s := serve(t, o)
 	q := question("near")
 	b, err := q.Pack()
 	if err != nil {
@@ -209,8 +214,12 @@ func TestProxy(t *testing.T) {
 	}
 	for source, want := range map[string]string{"203.0.113.7:5": "192.0.2.2", "8.8.8.8:5": "192.0.2.1", "[2a01::1]:5": "192.0.2.2"} {
 		header := proxied(0x21, netip.MustParseAddrPort(source), nil)
-		for _, transport := range []string{"udp", "tcp"} {
-			conn, err := net.Dial(transport, s.Addrs()[0])
+		for _, transport := range []string{"udp", "tcp", "tls"} {
+			network, at := transport, 0
+			if transport == "tls" {
+				network, at = "tcp", 1
+			}
+			conn, err := net.Dial(network, s.Addrs()[at])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -230,7 +239,13 @@ func TestProxy(t *testing.T) {
 				}
 				m = parse(t, reply[:n])
 			} else {
-				if _, err := conn.Write(append(header, framed(t, q)...)); err != nil {
+				if _, err := conn.Write(header); err != nil {
+					t.Fatal(err)
+				}
+				if transport == "tls" { // the header is before TLS
+					conn = tls.Client(conn, &tls.Config{RootCAs: trust, ServerName: "near.example", MinVersion: tls.VersionTLS12})
+				}
+				if _, err := conn.Write(framed(t, q)); err != nil {
 					t.Fatal(err)
 				}
 				m = readFramed(t, conn)
