@@ -23,7 +23,7 @@ type Config struct {
 	// a folder of its own in it. Optional, default "state".
 	State string `mapstructure:"state"`
 	// User is whom a director becomes once its sockets are bound; it then reads the configuration's files and writes the copies of
-	// zones as that user. Needs root. Optional: it stays who it is. Either way it gives up its capabilities, and where the kernel has
+	// zones as that user, and tells in its log of files that it cannot read any more. Needs root. Optional: it stays who it is. Either way it gives up its capabilities, and where the kernel has
 	// Landlock, to run programs and to write anywhere but in its folders.
 	User string `mapstructure:"user"`
 	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts. Optional: orders

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -90,6 +91,7 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 		if os.Geteuid() == 0 {
 			d.log.Warn("serving as root: `user` in the configuration names whom to become")
 		}
+		d.tellUnreadable()
 	}
 	debug.FreeOSMemory() // reading geography left more behind than serving takes
 	group, ctx := errgroup.WithContext(ctx)
@@ -100,6 +102,19 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 	d.log.Info("ready", "dns", d.dns.Addrs(), "admin", d.admin.Addr(), "generation", d.keeper.Snapshot().Generation)
 	ready()
 	return group.Wait()
+}
+
+// tellUnreadable tells of the files that a reload could not read, with the rights that are left.
+func (d *director) tellUnreadable() {
+	for _, name := range d.loaded.Files {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrPermission) {
+			d.log.Warn("reloads will be refused: a file cannot be read any more", "user", d.loaded.User, "error", err)
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
 }
 
 // join starts this node's part in the mesh and waits until it is the best to start with:
