@@ -65,7 +65,8 @@ type Zone struct {
 	Services []Service `mapstructure:"services"`
 	// Primaries are the servers that the zone is transferred from, asked in this order (AXFR, IXFR, NOTIFY), at most 8. Optional:
 	// the file is the operator's own. With primaries it is the director's copy: kept over restarts, served until it expires, and
-	// laid under the services.
+	// laid under the services. A copy in a folder that the configuration did not name when the director started needs a restart, where the
+	// kernel has Landlock.
 	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
 	// Catalog makes the zone a list of zones (RFC 9432) that are served as well. Optional.
 	Catalog *Catalog `mapstructure:"catalog"`
