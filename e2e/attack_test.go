@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -18,6 +17,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -31,12 +31,12 @@ var floodRate = flag.Int("attack.rate", 50_000, "forged queries a second")
 const (
 	floodTime    = 10 * time.Second
 	floodSenders = 2
-	floodBurst   = 64 // queries between two looks at the clock
+	floodBurst   = 32 // queries from one forged source, and with one system call
+	queryHead    = 12 // octets before a query's name
 	honest       = 100
 	honestPause  = 50 * time.Millisecond
 	honestTries  = 3 // as a resolver tries
 	growthBound  = 8 << 20
-	headersLen   = 28 // octets of IP and UDP before a query
 	patience     = 90 * time.Second
 
 	held         = 2000 // connections that an attacker holds
@@ -146,24 +146,60 @@ func (n *namespace) enterOwnThread(wg *sync.WaitGroup, f func()) {
 	})
 }
 
-// forged is an IP packet with a query for a random name, with a client subnet, from a random source.
-func forged(random *rand.Rand) []byte {
-	q := new(dns.Msg)
-	name := fmt.Sprintf("x%016x.geo.example.com.", random.Uint64())
-	if random.IntN(4) == 0 {
-		name = "www.geo.example.com."
-	}
-	q.SetQuestion(name, dns.TypeA)
-	q.SetEdns0(1232, false)
-	subnet := make(net.IP, 4)
-	binary.BigEndian.PutUint32(subnet, random.Uint32()&^0xFF)
-	q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: subnet}}
-	body, err := q.Pack()
+// A forger sends forged queries, many with one system call: those of an attacker elsewhere would cost this machine nothing.
+type forger struct {
+	fd      int
+	random  *rand.Rand
+	queries [2][]byte // for a random name, and for one that is steered, with a client subnet
+	batch   []byte
+	control []byte // the source address, and the length of the datagrams in the batch
+}
+
+func newForger(seed uint64) (*forger, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	from := netip.AddrFrom4([4]byte{byte(11 + random.IntN(30)), byte(random.IntN(256)), byte(random.IntN(256)), byte(1 + random.IntN(254))})
-	return datagram(netip.AddrPortFrom(from, uint16(1024+random.IntN(60000))), netip.AddrPortFrom(ourServer, 53), body)
+	f := &forger{fd: fd, random: rand.New(rand.NewPCG(seed, 1)), control: make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo)+unix.CmsgSpace(2))}
+	for i, name := range []string{"x0123456789abcdef.geo.example.com.", "www.geo.example.com."} {
+		q := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		q.SetEdns0(1232, false)
+		q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(1, 2, 3, 0)}}
+		if f.queries[i], err = q.Pack(); err != nil {
+			return nil, err
+		}
+	}
+	head := (*unix.Cmsghdr)(unsafe.Pointer(&f.control[0]))
+	head.Level, head.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
+	head.SetLen(unix.CmsgLen(unix.SizeofInet4Pktinfo))
+	head = (*unix.Cmsghdr)(unsafe.Pointer(&f.control[unix.CmsgSpace(unix.SizeofInet4Pktinfo)]))
+	head.Level, head.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+	head.SetLen(unix.CmsgLen(2))
+	return f, nil
+}
+
+// send sends floodBurst queries from a random source.
+func (f *forger) send() error {
+	q := f.queries[0]
+	isRandom := f.random.IntN(4) > 0
+	if !isRandom {
+		q = f.queries[1]
+	}
+	f.batch = f.batch[:0]
+	for range floodBurst {
+		f.batch = append(f.batch, q...)
+		own := f.batch[len(f.batch)-len(q):]
+		binary.BigEndian.PutUint16(own, uint16(f.random.Uint32()))
+		if isRandom {
+			binary.BigEndian.PutUint64(own[queryHead+2:], hexDigits(f.random))
+		}
+		own[len(own)-3] = byte(11 + f.random.IntN(30))
+		binary.BigEndian.PutUint16(own[len(own)-2:], uint16(f.random.Uint32()))
+	}
+	info := (*unix.Inet4Pktinfo)(unsafe.Pointer(&f.control[unix.CmsgLen(0)]))
+	info.Spec_dst = [4]byte{byte(11 + f.random.IntN(30)), byte(f.random.IntN(256)), byte(f.random.IntN(256)), byte(1 + f.random.IntN(254))}
+	*(*uint16)(unsafe.Pointer(&f.control[unix.CmsgSpace(unix.SizeofInet4Pktinfo)+unix.CmsgLen(0)])) = uint16(len(q))
+	return unix.Sendmsg(f.fd, f.batch, f.control, &unix.SockaddrInet4{Addr: ourServer.As4(), Port: 53}, 0)
 }
 
 // datagram is an IPv4 packet with a UDP datagram from whomever.
@@ -201,39 +237,22 @@ func (v *victim) flood(stop <-chan struct{}) (sent int64, err error) {
 	var wg sync.WaitGroup
 	for i := range floodSenders {
 		v.enterOwnThread(&wg, func() {
-			socket, err := newRawSocket()
+			f, err := newForger(uint64(i))
 			if err != nil {
 				failed.Store(err)
 				return
 			}
-			defer socket.Close()
-			random := rand.New(rand.NewPCG(uint64(i), 1))
-			packets := make([][]byte, 4096) // made before, since making one costs more than sending it
-			for j := range packets {
-				packets[j] = forged(random)
-			}
-			begin, n := time.Now(), 0
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			defer unix.Close(f.fd)
+			begin := time.Now()
+			for n := 0; !closed(stop); n += floodBurst {
 				if ahead := time.Duration(n)*time.Second*floodSenders/time.Duration(*floodRate) - time.Since(begin); ahead > 0 {
 					time.Sleep(ahead)
 				}
-				for range floodBurst {
-					p := packets[n%len(packets)]
-					binary.BigEndian.PutUint16(p[13:], uint16(random.Uint32()))         // the source's middle
-					binary.BigEndian.PutUint16(p[headersLen:], uint16(random.Uint32())) // the query's id
-					if p[headersLen+12] > 8 {                                           // a random name: another one
-						binary.BigEndian.PutUint64(p[headersLen+12+2:], hexDigits(random))
-					}
-					if socket.send(p) == nil {
-						total.Add(1)
-					}
-					n++
+				if err := f.send(); err != nil {
+					failed.Store(err)
+					return
 				}
+				total.Add(floodBurst)
 			}
 		})
 	}
