@@ -70,6 +70,9 @@ func TestTSIG(t *testing.T) {
 		b := Answer(nil, q, resolver, UDP, s, nil)
 		r := parse(t, b)
 		tsig := r.IsTsig()
+		if want := uint64(now); tsig != nil && tsig.TimeSigned != want && c.at == now {
+			t.Errorf("%s: signed at %d, want %d", name, tsig.TimeSigned, want)
+		}
 		if tsig == nil || tsig.Error != c.tsigError || (tsig.MACSize > 0) != c.signed || !strings.EqualFold(tsig.Hdr.Name, c.key) {
 			t.Errorf("%s: %v", name, r)
 			continue

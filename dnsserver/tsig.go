@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -124,10 +125,25 @@ func (c *conversation) sign(b []byte) ([]byte, error) {
 		t.TimeSigned = c.tsig.TimeSigned
 		t.OtherLen, t.OtherData = 6, fmt.Sprintf("%012x", now)
 	}
+	if c.tsigError == dns.RcodeBadKey || c.tsigError == dns.RcodeBadSig {
+		return appendUnsigned(b, t)
+	}
 	m.Extra = append(m.Extra, t)
 	b, mac, err := dns.TsigGenerate(m, secret, c.mac, c.streams)
 	c.mac = mac
 	return b, err
+}
+
+// appendUnsigned appends a TSIG without a signature (RFC 8945, section 5.3.2). The time stands in it all the same, or askers
+// would take their clock for the fault.
+func appendUnsigned(b []byte, t *dns.TSIG) ([]byte, error) {
+	whole := append(b, make([]byte, dns.Len(t))...)
+	end, err := dns.PackRR(t, whole, len(b), nil, false)
+	if err != nil {
+		return nil, err
+	}
+	binary.BigEndian.PutUint16(whole[10:], binary.BigEndian.Uint16(whole[10:])+1)
+	return whole[:end], nil
 }
 
 // exchangeTimeout bounds a question to another server.
