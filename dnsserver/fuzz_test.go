@@ -47,6 +47,61 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+// FuzzSigned sends what is signed, or asks for a transfer, or tells of a new version: whatever comes, what goes out is
+// messages to the query, within the limit, and a transfer goes only to who has the key.
+func FuzzSigned(f *testing.F) {
+	s := build(f, services(), table())
+	withTransfers(f, s, TransferConfig{Keys: []string{"good"}})
+	s.Settings.fed = map[string]*fedRule{"geo.example.com.": {primaries: []primary{{host: resolver}}}}
+	s.Notified = func(string) {}
+	for _, qtype := range []uint16{dns.TypeSOA, dns.TypeA, dns.TypeAXFR, dns.TypeIXFR} {
+		q := new(dns.Msg).SetQuestion("geo.example.com.", qtype)
+		if qtype == dns.TypeIXFR {
+			q.SetIxfr("geo.example.com.", 1, "ns.", "h.")
+		}
+		if qtype == dns.TypeSOA {
+			q.SetNotify("geo.example.com.")
+		}
+		q.Id = 1
+		plain, err := q.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(plain)
+		q.SetTsig("good.", dns.HmacSHA256, tsigFudge, s.Now.Unix())
+		signed, _, err := dns.TsigGenerate(q, goodSecret, "", false)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(signed)
+	}
+	f.Fuzz(func(t *testing.T, q []byte) {
+		if len(q) < headerLen || q[2]&flagQR != 0 {
+			return
+		}
+		for _, transport := range []Transport{UDP, TCP} {
+			checkReply(t, q, Answer(nil, q, resolver, transport, s, nil), maxTCP)
+		}
+		c := newConversation(q, resolver, TCP, s, nil)
+		c.answer(q)
+		if c.parts == nil {
+			return
+		}
+		if c.key == nil || c.tsigError != 0 {
+			t.Fatalf("a transfer to whoever sends %x", q)
+		}
+		err := c.stream(func(b []byte) error {
+			if m := parse(t, b[2:]); len(b) != 2+int(binary.BigEndian.Uint16(b)) || m.IsTsig() == nil || m.Truncated {
+				t.Fatalf("a message of %d octets: %v", len(b), m)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // all is all that a reply says, but for the order within sections and the case of names.
 func all(t *testing.T, b []byte) string {
 	m := parse(t, b)

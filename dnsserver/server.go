@@ -294,18 +294,21 @@ func pauseFor(ctx context.Context, d time.Duration) {
 
 // answer is Answer, but a defect costs one reply and not the process.
 func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, scene *Scene, meter *Meter) (reply []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			reply = nil
-			s.drop(panicked)
-			s.logPanic(p, q)
-		}
-	}()
+	defer s.survive(q, func() { reply = nil })
 	if !isQuery(q) {
 		s.drop(noReply)
 		return nil
 	}
 	return Answer(out, q, source, t, scene, meter)
+}
+
+// survive ends a panic that the packet q brought about, and calls undo. It must be deferred itself.
+func (s *Server) survive(q []byte, undo func()) {
+	if p := recover(); p != nil {
+		undo()
+		s.drop(panicked)
+		s.logPanic(p, q)
+	}
 }
 
 // logPanic logs at most once in panicPause: whoever finds such a packet may send many.

@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -238,8 +239,12 @@ func isTransfer(q []byte) bool {
 	return t == dns.TypeAXFR || t == dns.TypeIXFR
 }
 
+// errDefect ends a connection on which a transfer met a defect.
+var errDefect = errors.New("a defect of nearcast")
+
 // transfer answers a query for a transfer on a connection.
-func (l *tcpListener) transfer(c *tcpConn, q []byte, scene *Scene, meter *lockedMeter) error {
+func (l *tcpListener) transfer(c *tcpConn, q []byte, scene *Scene, meter *lockedMeter) (err error) {
+	defer l.s.survive(q, func() { err = errDefect })
 	talk := newConversation(q, c.source, l.t, scene, nil)
 	zone := talk.answer(q)
 	if talk.parts != nil {
