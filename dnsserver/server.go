@@ -306,8 +306,8 @@ func (s *Server) answer(out, q []byte, source netip.Addr, t Transport, scene *Sc
 func (s *Server) survive(q []byte, undo func()) {
 	if p := recover(); p != nil {
 		undo()
-		s.drop(panicked)
 		s.logPanic(p, q)
+		s.drop(panicked)
 	}
 }
 

@@ -1,10 +1,12 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,6 +17,8 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+
+	"github.com/nearcast/nearcast/healthmesh"
 )
 
 // tests wait for so long for what should come at once, on a machine that does much else.
@@ -432,5 +436,59 @@ func BenchmarkUDP(b *testing.B) {
 		if _, err := conn.Read(reply); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A defect costs the reply, or the connection of a transfer, and not the process; it is logged once, whoever asks how often.
+func TestADefectCostsOneReply(t *testing.T) {
+	scene := build(t, services(), table())
+	withTransfers(t, scene, TransferConfig{Allow: []string{"127.0.0.0/8"}})
+	scene.Snapshot.Set.Zones[0].Records = []dns.RR{nil}
+	scene.View = func() *healthmesh.View { panic("for the test") }
+	var logged bytes.Buffer
+	o := serverOf(scene, "127.0.0.1:0")
+	o.Log = slog.New(slog.NewTextHandler(&logged, nil))
+	s := serve(t, o)
+	udp, err := net.Dial("udp", s.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	tcp, transfer := dial(t, s), dial(t, s)
+	const times = 5
+	why := new(dns.Msg).SetQuestion("_explain.both.geo.example.com.", dns.TypeTXT)
+	b, err := why.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range times {
+		if _, err := udp.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	axfr := new(dns.Msg).SetAxfr("geo.example.com.")
+	for conn, q := range map[net.Conn]*dns.Msg{tcp: why, transfer: axfr} {
+		if _, err := conn.Write(framed(t, q)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("a reply to %v", q)
+		}
+	}
+	end := time.Now().Add(patience)
+	for s.dropped[panicked].Load() != times+2 {
+		if time.Now().After(end) {
+			t.Fatalf("%d packets met the defect, want %d", s.dropped[panicked].Load(), times+2)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		m, _, err := (&dns.Client{Net: network, Timeout: patience}).Exchange(question("mail"), s.Addrs()[0])
+		if err != nil || len(m.Answer) != 1 {
+			t.Errorf("%s after the defect: %v, %v", network, m, err)
+		}
+	}
+	if n := strings.Count(logged.String(), "a defect of nearcast"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, logged.String())
 	}
 }
