@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -18,13 +20,18 @@ import (
 // made if they are not there.
 func confine(name string, writable []string) error {
 	for _, dir := range writable {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.MkdirAll(dir, 0o700)); err != nil {
 			return err
 		}
 	}
 	if name != "" {
 		if err := become(name, writable); err != nil {
 			return fmt.Errorf("user %s: %w", name, err)
+		}
+	}
+	for _, dir := range writable {
+		if err := syscall.Access(dir, mayWrite|mayPass); err != nil {
+			return fmt.Errorf("user %s cannot write to %s, or not pass the folders above it: %w", name, dir, err)
 		}
 	}
 	if err := dropCapabilities(); err != nil {
@@ -36,6 +43,12 @@ func confine(name string, writable []string) error {
 	}
 	return nil
 }
+
+// What access(2) is asked for.
+const (
+	mayPass  = 1
+	mayWrite = 2
+)
 
 // dropCapabilities leaves the process none of them (capabilities(7)), or, where it stays root, the one to write to folders
 // that are another user's.
@@ -106,7 +119,8 @@ func own(dir string, uid, gid int) error {
 		if !e.Type().IsRegular() {
 			continue
 		}
-		if err := os.Lchown(filepath.Join(dir, e.Name()), uid, gid); err != nil {
+		err := os.Lchown(filepath.Join(dir, e.Name()), uid, gid)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // files are replaced meanwhile
 			return err
 		}
 	}

@@ -36,13 +36,16 @@ func TestConfine(t *testing.T) {
 		if err := os.Chmod(dir, 0o711); err != nil {
 			t.Fatal(err)
 		}
-		for name, text := range map[string]string{"config": "to be read", "state/view": "from before"} {
+		for name, text := range map[string]string{"config": "to be read", "state/director/view": "from before"} {
 			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := os.Chmod(filepath.Join(dir, "state"), 0o700); err != nil { // as a director that was root left it
+			t.Fatal(err)
 		}
 		cmd := exec.Command(self, "-test.run=^TestConfine$")
 		cmd.Env = append(os.Environ(), "NEARCAST_CONFINED="+dir, "NEARCAST_CONFINED_USER="+user)
@@ -82,15 +85,15 @@ func confined(dir, user string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	tell("listen", err)
 	defer l.Close()
-	if err := confine(user, []string{path("state"), path("copies")}); err != nil {
+	if err := confine(user, []string{path("state"), path("state/director"), path("made/copies")}); err != nil {
 		tell("confine", err)
 		os.Exit(1)
 	}
 	_, err = os.ReadFile(path("config"))
 	tell("read config", err)
-	tell("write state", os.WriteFile(path("state/new"), nil, 0o600))
-	tell("replace state", os.Rename(path("state/new"), path("state/view")))
-	tell("write copies", os.WriteFile(path("copies/zone"), nil, 0o600))
+	tell("write state", os.WriteFile(path("state/director/new"), nil, 0o600))
+	tell("replace state", os.Rename(path("state/director/new"), path("state/director/view")))
+	tell("write copies", os.WriteFile(path("made/copies/zone"), nil, 0o600))
 	tell("write config", os.WriteFile(path("config"), nil, 0o600))
 	tell("write elsewhere", os.WriteFile("/tmp/nearcast-confine-elsewhere", nil, 0o600))
 	tell("run a program", exec.Command("/bin/true").Run())

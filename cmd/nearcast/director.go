@@ -83,7 +83,7 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 	if d.alone {
 		writable := d.loaded.copyFolders()
 		if d.loaded.Mesh.Listen != "" {
-			writable = append(writable, d.state)
+			writable = append(writable, filepath.Dir(d.state), d.state)
 		}
 		if err := confine(d.loaded.User, writable); err != nil {
 			return errors.Join(err, d.dns.Close())
