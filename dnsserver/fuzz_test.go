@@ -3,8 +3,10 @@ package dnsserver
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -22,6 +24,9 @@ func FuzzAnswer(f *testing.F) {
 		"dual HTTPS +do", "both HTTPS +ecs=203.0.113.0/24", "ns1 A +nsid +cookie=0102030405060708", "mail A +padding=9 +keepalive", "id.server. TXT +class=3", "_explain.both TXT",
 	} {
 		f.Add(ask(f, query), []byte{198, 51, 100, 7})
+	}
+	for _, c := range readCorpus(f, "testdata/answer.corpus", 2) {
+		f.Add(c[0], c[1])
 	}
 	f.Fuzz(func(t *testing.T, q, from []byte) {
 		source, ok := netip.AddrFromSlice(from)
@@ -75,6 +80,9 @@ func FuzzSigned(f *testing.F) {
 		}
 		f.Add(signed)
 	}
+	for _, c := range readCorpus(f, "testdata/signed.corpus", 1) {
+		f.Add(c[0])
+	}
 	f.Fuzz(func(t *testing.T, q []byte) {
 		if len(q) < headerLen || q[2]&flagQR != 0 {
 			return
@@ -100,6 +108,30 @@ func FuzzSigned(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// readCorpus reads what earlier fuzzing found worth trying: on each line the arguments, in hexadecimal digits.
+func readCorpus(f *testing.F, file string, arguments int) (cases [][][]byte) {
+	f.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var c [][]byte
+		for field := range strings.SplitSeq(strings.TrimSuffix(line, "\n"), " ") {
+			b, err := hex.DecodeString(field)
+			if err != nil {
+				f.Fatalf("%s: %v", file, err)
+			}
+			c = append(c, b)
+		}
+		if len(c) != arguments {
+			f.Fatalf("%s: %d arguments on a line, want %d", file, len(c), arguments)
+		}
+		cases = append(cases, c)
+	}
+	return cases
 }
 
 // all is all that a reply says, but for the order within sections and the case of names.
