@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -22,11 +23,15 @@ var (
 	rootServer  = netip.MustParseAddr("44.0.1.1")
 	ourServer   = netip.MustParseAddr("44.0.2.1")
 	ourAdmin    = "44.0.2.1:8053"
+	narrower    = netip.MustParseAddr("44.0.6.1")
 	resolverAt  = netip.MustParseAddr("44.0.4.1")
 	someClient  = netip.MustParseAddr("44.0.5.1")
 	rootHints   = ". 3600000 NS a.root.\na.root. 3600000 A 44.0.1.1\n"
 	clientCount = 10000
 )
+
+// The steered names that resolvers are asked for: one as nearcast answers it, one with a scope as long as the source.
+const wideName, narrowName = "www.geo.example.com.", "www.narrow.example.com."
 
 // A resolver is a program that resolves for clients, as its configuration has it.
 type resolver struct {
@@ -52,6 +57,7 @@ func resolvers() []resolver {
   module-config: "subnetcache iterator"
   send-client-subnet: 44.0.2.1
   send-client-subnet: 45.0.2.1
+  send-client-subnet: 44.0.6.1
   client-subnet-always-forward: yes
   max-ecs-tree-size-ipv4: 100000
   do-not-query-localhost: no
@@ -68,7 +74,7 @@ dnssec=off
 dont-query=
 security-poll-suffix=
 ecs-add-for=0.0.0.0/0
-edns-subnet-allow-list=geo.example.com
+edns-subnet-allow-list=geo.example.com,narrow.example.com
 ecs-ipv4-bits=24
 ecs-ipv4-cache-bits=24
 max-cache-entries=1000000
@@ -128,6 +134,8 @@ geo.example.com. 3600 NS ns1.geo.example.com.
 geo.example.com. 3600 NS ns2.geo.example.com.
 ns1.geo.example.com. 3600 A 44.0.2.1
 ns2.geo.example.com. 3600 A 45.0.2.1
+narrow.example.com. 3600 NS ns.narrow.example.com.
+ns.narrow.example.com. 3600 A 44.0.6.1
 1.2.0.44.in-addr.arpa. 3600 PTR ns1.geo.example.com.
 1.2.0.45.in-addr.arpa. 3600 PTR ns2.geo.example.com.
 `)
@@ -161,6 +169,19 @@ info TXT "a static name"
 alias CNAME www
 *.wild A 192.0.2.8
 `)
+	n.write(n.dir, "narrow.zone", `$TTL 3600
+@ SOA ns hostmaster 1 14400 3600 1209600 3600
+@ NS ns
+ns A 44.0.6.1
+`)
+	const services = `    services:
+      - name: www
+        ttl: 3600
+        regions:
+          - {region: us-east, addresses: [192.0.2.101]}
+          - {region: eu-west, addresses: [192.0.2.102]}
+          - {region: ap-south, addresses: [192.0.2.103]}
+`
 	n.write(n.dir, "nearcast.yaml", `listen: {dns: ["44.0.2.1:53", "45.0.2.1:53"], admin: "44.0.2.1:8053"}
 dns: {rate_limit: {responses_per_second: 0}}
 regions:
@@ -170,14 +191,9 @@ regions:
 zones:
   - name: geo.example.com
     file: geo.zone
-    services:
-      - name: www
-        ttl: 3600
-        regions:
-          - {region: us-east, addresses: [192.0.2.101]}
-          - {region: eu-west, addresses: [192.0.2.102]}
-          - {region: ap-south, addresses: [192.0.2.103]}
-`)
+`+services+`  - name: narrow.example.com
+    file: narrow.zone
+`+services)
 	startCommand(t, "nearcast", n.command(bin, "serve", "-c", filepath.Join(n.dir, "nearcast.yaml")), []string{"geo.example.com."}, n.asker(ourServer))
 	return n
 }
@@ -202,19 +218,9 @@ func TestResolvers(t *testing.T) {
 	need(t, "resolvers")
 	n := newInternet(t)
 	clients := drawClients(rand.New(rand.NewPCG(1, 2)), clientCount)
-	own := map[netip.Addr]string{} // what each client's network is answered, by ourselves
-	for _, c := range clients {
-		own[c] = ""
-	}
-	n.each(clients, func(c netip.Addr) {
-		q := new(dns.Msg).SetQuestion("www.geo.example.com.", dns.TypeA)
-		q.SetEdns0(1232, false)
-		q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IP(network24(c).Addr().AsSlice())}}
-		r, err := n.ask(someClient, ourServer, q)
-		set(own, c, address(r, err))
-	})
+	own := map[string]map[netip.Addr]string{wideName: n.regions(clients, wideName), narrowName: n.regions(clients, narrowName)}
 	regions := map[string]int{}
-	for _, a := range own {
+	for _, a := range own[wideName] {
 		regions[a]++
 	}
 	if len(regions) != 3 {
@@ -224,7 +230,8 @@ func TestResolvers(t *testing.T) {
 	for _, c := range clients {
 		networks[network24(c)] = true
 	}
-	bySource := 1 - float64(len(networks))/float64(len(clients))
+	stopNarrowing := n.narrow(t)
+	defer stopNarrowing()
 
 	for _, r := range resolvers() {
 		t.Run(r.name, func(t *testing.T) {
@@ -258,23 +265,102 @@ func TestResolvers(t *testing.T) {
 			if !r.sendECS {
 				return
 			}
-			before := n.queries(t)
-			var wrong atomic.Int64
-			n.each(clients, func(c netip.Addr) {
-				m, err := n.ask(c, resolverAt, new(dns.Msg).SetQuestion("www.geo.example.com.", dns.TypeA))
-				if got, want := address(m, err), get(own, c); got != want && wrong.Add(1) <= 10 {
-					t.Errorf("client %v: %s, its region has %s", c, lastData(m, err), want)
-				}
-			})
-			asked := n.queries(t) - before
-			hits := 1 - float64(asked)/float64(len(clients))
-			t.Logf("%d clients in %d networks of /24: %d wrong, %d queries to nearcast: %.1f %% from the cache; with scope = source %.1f %%",
-				len(clients), len(networks), wrong.Load(), asked, 100*hits, 100*bySource)
-			if hits < 5*bySource {
-				t.Errorf("hit rate %.1f %%, want at least 5 times %.1f %%", 100*hits, 100*bySource)
+			hits := func(name string) float64 {
+				before := n.queries(t)
+				var wrong atomic.Int64
+				n.each(clients, func(c netip.Addr) {
+					m, err := n.ask(c, resolverAt, new(dns.Msg).SetQuestion(name, dns.TypeA))
+					if got, want := address(m, err), own[name][c]; got != want && wrong.Add(1) <= 10 {
+						t.Errorf("%s, client %v: %s, its region has %s", name, c, lastData(m, err), want)
+					}
+				})
+				asked := n.queries(t) - before
+				hits := 1 - float64(asked)/float64(len(clients))
+				t.Logf("%s: %d clients in %d networks of /24: %d wrong, %d queries to nearcast: %.1f %% from the cache",
+					name, len(clients), len(networks), wrong.Load(), asked, 100*hits)
+				return hits
+			}
+			wide, bySource := hits(wideName), hits(narrowName)
+			if wide < 5*bySource {
+				t.Errorf("hit rate %.1f %%, want at least 5 times that with scope = source, %.1f %%", 100*wide, 100*bySource)
 			}
 		})
 	}
+}
+
+// narrow answers for the zone narrow.example.com as nearcast does, but with a scope as long as the source, as servers do that
+// know no better.
+func (n *namespace) narrow(t *testing.T) (stop func()) {
+	t.Helper()
+	var in, out *net.UDPConn
+	n.do(func() {
+		var err error
+		if in, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(narrower, 53))); err != nil {
+			t.Fatal(err)
+		}
+		if out, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ourServer, 53))); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var running sync.WaitGroup
+	running.Go(func() {
+		b := make([]byte, dns.MaxMsgSize)
+		for {
+			size, asker, err := in.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return // the end
+			}
+			if _, err := out.Write(b[:size]); err != nil {
+				return
+			}
+			out.SetReadDeadline(time.Now().Add(deadline))
+			if size, err = out.Read(b); err != nil {
+				return
+			}
+			if reply, err := scopeIsSource(b[:size]); err != nil {
+				t.Error(err)
+			} else if _, err := in.WriteToUDPAddrPort(reply, asker); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return func() {
+		in.Close()
+		out.Close()
+		running.Wait()
+	}
+}
+
+// scopeIsSource makes the scope of a reply's client subnet as long as the source.
+func scopeIsSource(reply []byte) ([]byte, error) {
+	var m dns.Msg
+	if err := m.Unpack(reply); err != nil {
+		return nil, err
+	}
+	if o := m.IsEdns0(); o != nil {
+		for _, option := range o.Option {
+			if e, ok := option.(*dns.EDNS0_SUBNET); ok {
+				e.SourceScope = e.SourceNetmask
+			}
+		}
+	}
+	return m.Pack()
+}
+
+// regions is what each client's network is answered for a name, by ourselves.
+func (n *internet) regions(clients []netip.Addr, name string) map[netip.Addr]string {
+	var mu sync.Mutex
+	own := map[netip.Addr]string{}
+	n.each(clients, func(c netip.Addr) {
+		q := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		q.SetEdns0(1232, false)
+		q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IP(network24(c).Addr().AsSlice())}}
+		r, err := n.ask(someClient, ourServer, q)
+		mu.Lock()
+		defer mu.Unlock()
+		own[c] = address(r, err)
+	})
+	return own
 }
 
 // drawClients draws clients from networks all over the address space.
@@ -321,20 +407,6 @@ func (n *namespace) queries(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return int(metricIn(t, text, "nearcast_dns_queries_total"))
-}
-
-var ownMu sync.Mutex
-
-func set(m map[netip.Addr]string, a netip.Addr, v string) {
-	ownMu.Lock()
-	defer ownMu.Unlock()
-	m[a] = v
-}
-
-func get(m map[netip.Addr]string, a netip.Addr) string {
-	ownMu.Lock()
-	defer ownMu.Unlock()
-	return m[a]
 }
 
 // address is the address in a reply.
