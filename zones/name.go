@@ -10,9 +10,12 @@ import (
 // form for each name, and the one in which a query brings it. As a string it is a
 // map's key; the root is "\x00".
 
+// maxName is the most octets of a name (RFC 1035, section 3.1).
+const maxName = 255
+
 // wireName turns an absolute name of a file or of Go into wire format, lower case.
 func wireName(name string) (string, error) {
-	var buf [256]byte
+	var buf [maxName]byte // no longer: the library takes the room for the limit
 	n, err := dns.PackDomainName(name, buf[:], 0, nil, false)
 	if err != nil {
 		return "", err

@@ -120,7 +120,7 @@ func (l *loader) serviceName(key, name string, z *Zone) (string, bool) {
 		return "", false
 	}
 	wire := strings.TrimSuffix(relative, "\x00") + string(z.Wire)
-	if len(wire) > 255 {
+	if len(wire) > maxName {
 		l.report(key, name, "a name that with "+z.Name+" has at most 255 octets")
 		return "", false
 	}
