@@ -70,7 +70,8 @@ func (g *generator) zones(i int) map[string]string {
 func (g *generator) zone(apex, inner string) string {
 	var b strings.Builder
 	line := func(owner, format string, args ...any) {
-		fmt.Fprintf(&b, "%s %d IN %s\n", owner, 300, fmt.Sprintf(format, args...))
+		ttl := 60 * (1 + len(owner)%5) // one for a name: peers read sets of several TTLs in several ways
+		fmt.Fprintf(&b, "%s %d IN %s\n", owner, ttl, fmt.Sprintf(format, args...))
 	}
 	line(apex, "SOA ns1.%s host.%s 1 3600 600 604800 %d", apex, apex, 60+g.IntN(600))
 	if inner == "" && dns.CountLabel(apex) == 2 && g.IntN(8) == 0 { // a zone that is all renamed
@@ -107,10 +108,16 @@ func (g *generator) zone(apex, inner string) string {
 			line(owner, "CNAME %s", g.target(apex))
 		case kind == 3 && inner == "":
 			renamed[owner] = true
-			line(owner, "DNAME %s", g.target(apex))
+			if g.IntN(4) == 0 { // most names below become too long
+				line(owner, "DNAME %s", strings.Repeat(strings.Repeat("x", 59)+".", 4)+"long.")
+			} else {
+				line(owner, "DNAME %s", g.target(apex))
+			}
 			if g.IntN(2) == 0 {
 				g.data(line, owner, apex)
 			}
+		case kind == 4 && g.IntN(2) == 0:
+			g.many(line, owner, apex)
 		default:
 			for range 1 + g.IntN(3) {
 				g.data(line, owner, apex)
@@ -141,6 +148,14 @@ func withoutRenamed(text string, renamed map[string]bool) string {
 
 // delegate makes up a delegation: servers at, below and beside the cut, with and without glue, and elsewhere.
 func (g *generator) delegate(line func(string, string, ...any), owner string) {
+	if g.IntN(4) == 0 { // many servers
+		for i := range 4 + g.IntN(10) {
+			host := fmt.Sprintf("ns%d.%s", i, owner)
+			line(owner, "NS %s", host)
+			line(host, "A 192.0.2.%d", i)
+			line(host, "AAAA 2001:db8::%d", i)
+		}
+	}
 	for range 1 + g.IntN(3) {
 		switch g.IntN(4) {
 		case 0:
@@ -156,6 +171,23 @@ func (g *generator) delegate(line func(string, string, ...any), owner string) {
 	}
 	if g.IntN(2) == 0 {
 		line(owner, "DS %d 13 2 %064d", g.IntN(60000), g.IntN(1000))
+	}
+}
+
+// many makes up records of one type that may not fit a datagram together.
+func (g *generator) many(line func(string, string, ...any), owner, apex string) {
+	t, n := one(g, []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX}), 10+g.IntN(60)
+	for i := range n {
+		switch t {
+		case dns.TypeA:
+			line(owner, "A 192.0.2.%d", i)
+		case dns.TypeAAAA:
+			line(owner, "AAAA 2001:db8::%x", i)
+		case dns.TypeTXT:
+			line(owner, "TXT \"text of a record that is one of many: %d\"", i)
+		case dns.TypeMX:
+			line(owner, "MX 10 mx%d.mail.elsewhere.example.", i)
+		}
 	}
 }
 
@@ -213,7 +245,7 @@ func (g *generator) query() *dns.Msg {
 		qtype = one(g, peerTypes)
 	}
 	q := new(dns.Msg).SetQuestion(g.mixed(name), qtype)
-	q.RecursionDesired = g.IntN(2) == 0
+	q.RecursionDesired, q.AuthenticatedData, q.Zero = g.IntN(2) == 0, g.IntN(8) == 0, g.IntN(8) == 0
 	if g.IntN(3) > 0 {
 		q.SetEdns0(one(g, []uint16{0, 512, 1232, 4096}), g.IntN(2) == 0)
 		if g.IntN(50) == 0 {
