@@ -27,7 +27,7 @@ const (
 	queryHead     = 12 // octets before a query's name
 	honest        = 100
 	honestPause   = 50 * time.Millisecond
-	honestTries   = 3 // as a resolver tries
+	honestTries   = 3         // as a resolver tries
 	growthBound   = 8 << 20   // octets in use
 	residentBound = 128 << 20 // octets that the process holds: the collector lets garbage come to as much as is in use, 50 MiB, twice over
 )
