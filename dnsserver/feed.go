@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -265,7 +264,11 @@ func (f *feeder) refreshFrom(ctx context.Context, zone string, rule *fedRule, p 
 	if err != nil {
 		return err
 	}
-	if err := f.s.o.Install(ctx, zone, zones.Text(rrs)); err != nil {
+	text, err := zones.Text(rrs)
+	if err == nil {
+		err = f.s.o.Install(ctx, zone, text)
+	}
+	if err != nil {
 		return fmt.Errorf("serial %d cannot be served: %w", rrs[0].(*dns.SOA).Serial, err)
 	}
 	f.good.Add(1)
@@ -304,19 +307,11 @@ func (f *feeder) serial(ctx context.Context, zone string, p primary) (uint32, er
 
 // readCopy reads the records of a copy; the SOA is the first.
 func readCopy(file, zone string) (rrs []dns.RR, err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	p := dns.NewZoneParser(f, zone, file)
-	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		rrs = append(rrs, rr)
-	}
-	if p.Err() == nil && (len(rrs) == 0 || rrs[0].Header().Rrtype != dns.TypeSOA) {
+	rrs, err = zones.Read(file, zone)
+	if err == nil && (len(rrs) == 0 || rrs[0].Header().Rrtype != dns.TypeSOA) {
 		return nil, errors.New("no SOA at its beginning")
 	}
-	return rrs, p.Err()
+	return rrs, err
 }
 
 // fetch transfers a zone: what changed since have, or all of it if that is nil. The SOA is the first record, once.
@@ -350,6 +345,7 @@ func (f *feeder) fetch(ctx context.Context, zone string, p primary, have []dns.R
 			err = e.Error
 		}
 		for _, rr := range e.RR {
+			zones.FromWire(rr)
 			if size += dns.Len(rr); size > maxFed && err == nil {
 				err = fmt.Errorf("more than %d octets", maxFed)
 				conn.Close()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -58,14 +57,4 @@ func expired(path string, soa *dns.SOA) string {
 		return fmt.Sprintf("expired: no primary confirmed it for %v", life)
 	}
 	return ""
-}
-
-// Text is records in the form of a zone file.
-func Text(rrs []dns.RR) string {
-	var b strings.Builder
-	for _, rr := range rrs {
-		b.WriteString(rr.String())
-		b.WriteByte('\n')
-	}
-	return b.String()
 }

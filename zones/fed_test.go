@@ -3,7 +3,6 @@ package zones
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -51,31 +50,5 @@ func TestExpired(t *testing.T) {
 		if got := expired(file, soa) + absent(file); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
-	}
-}
-
-// Text reads back as the records that it was made of.
-func TestTextIsAZoneFile(t *testing.T) {
-	var rrs []dns.RR
-	for _, text := range []string{
-		"a.test. 60 IN SOA ns.a.test. h.a.test. 1 2 3 4 5", `a\\.b.a.test. 60 IN TXT "a \"b\" \200 ;" ""`, `*.a.test. 1 IN TYPE65400 \\# 2 0102`,
-		`s.a.test. 1 IN HTTPS 1 . alpn="h2,h3" ipv4hint=192.0.2.1`, `c.a.test. 1 IN CAA 0 issue "ca.example; x=\"y\""`, "l.a.test. 1 IN LOC 52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000.00m 10.00m",
-	} {
-		text = strings.ReplaceAll(text, `\\`, `\`)
-		rr, err := dns.NewRR(text)
-		if err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		rrs = append(rrs, rr)
-	}
-	p := dns.NewZoneParser(strings.NewReader(Text(rrs)), "", "")
-	for _, rr := range rrs {
-		got, ok := p.Next()
-		if !ok || !dns.IsDuplicate(got, rr) || got.Header().Ttl != rr.Header().Ttl {
-			t.Fatalf("%v, %v; want %v", got, p.Err(), rr)
-		}
-	}
-	if rr, ok := p.Next(); ok {
-		t.Errorf("and %v", rr)
 	}
 }

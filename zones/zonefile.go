@@ -338,6 +338,7 @@ func (r *zoneReader) accept(rr dns.RR) (dns.RR, error) {
 	case h.Ttl > maxTTL:
 		return nil, fmt.Errorf("ttl %d is above %d", h.Ttl, maxTTL)
 	}
+	FromWire(rr) // if RFC 3597's form was its
 	n, err := dns.PackRR(rr, r.scratch, 0, nil, false)
 	if err != nil {
 		return nil, fmt.Errorf("%s record cannot be packed: %w", name, err)
@@ -349,6 +350,7 @@ func (r *zoneReader) accept(rr dns.RR) (dns.RR, error) {
 	if rr, _, err = dns.UnpackRR(r.scratch[:n], 0); err != nil {
 		return nil, fmt.Errorf("%s record is malformed: %w", name, err)
 	}
+	FromWire(rr)
 	return rr, nil
 }
 
