@@ -38,7 +38,6 @@ type ZoneConfig struct {
 const (
 	maxNotify      = 32       // secondaries of a zone
 	maxTransfers   = 16       // at once: each holds a connection, and the time of a core
-	maxSteps       = 32       // versions of a zone that a secondary may be behind
 	messageRecords = 16 << 10 // octets of records, uncompressed, in a message of a transfer: larger ones compress no better
 )
 
@@ -151,82 +150,6 @@ func (c *conversation) stream(send func(b []byte) error) error {
 		}
 	}
 	return flush()
-}
-
-// newer tells if serial a comes after b (RFC 1982).
-func newer(a, b uint32) bool { return int32(a-b) > 0 }
-
-// journals are the changes of zones, by name. Immutable.
-type journals map[string]*journal
-
-// A journal is how a zone came to be what it is, the oldest step first. Immutable.
-type journal struct{ steps []step }
-
-type step struct {
-	from, to       dns.RR // SOAs
-	removed, added []dns.RR
-}
-
-// since is what a secondary lacks that has the version from, as IXFR sends it (RFC 1995, section 4); nil if that is not
-// known.
-func (j *journal) since(from uint32, zone *zones.Zone) (parts [][]dns.RR) {
-	if j == nil {
-		return nil
-	}
-	i := slices.IndexFunc(j.steps, func(s step) bool { return s.from.(*dns.SOA).Serial == from })
-	if i < 0 || j.steps[len(j.steps)-1].to.(*dns.SOA).Serial != zone.Serial() {
-		return nil
-	}
-	soa := zone.Records[:1]
-	parts = append(parts, soa)
-	for _, s := range j.steps[i:] {
-		parts = append(parts, []dns.RR{s.from}, s.removed, []dns.RR{s.to}, s.added)
-	}
-	return append(parts, soa)
-}
-
-// update is the journals after a reload. unseen are zones that changed and have no newer serial: their secondaries will
-// not see it.
-func (js journals) update(before, after *zones.Set) (next journals, unseen []string) {
-	next = journals{}
-	was := map[string]*zones.Zone{}
-	for _, z := range before.Zones {
-		was[z.Name] = z
-	}
-	for _, z := range after.Zones {
-		old := was[z.Name]
-		if old == nil || old.Absent != "" || z.Absent != "" {
-			continue
-		}
-		removed, added := zones.Diff(old, z)
-		changed := len(removed)+len(added) > 0
-		switch {
-		case newer(z.Serial(), old.Serial()):
-			next[z.Name] = js[z.Name].with(step{old.Records[0], z.Records[0], removed, added}, len(z.Records))
-		case z.Serial() == old.Serial() && !changed:
-			next[z.Name] = js[z.Name]
-		default:
-			unseen = append(unseen, z.Name)
-		}
-	}
-	return next, unseen
-}
-
-// with is the journal with one more step, without the oldest ones that are too many, or together as large as the zone.
-func (j *journal) with(s step, records int) *journal {
-	var steps []step
-	if j != nil {
-		steps = j.steps
-	}
-	steps = append(slices.Clone(steps), s)
-	steps = steps[max(len(steps)-maxSteps, 0):]
-	size := 0
-	for i := len(steps) - 1; i >= 0; i-- {
-		if size += len(steps[i].removed) + len(steps[i].added); size > records {
-			return &journal{steps[i+1:]}
-		}
-	}
-	return &journal{steps}
 }
 
 // isTransfer tells a query for a transfer from others, without a look at more than that takes.

@@ -320,27 +320,6 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// A change without a newer serial is told of, and its steps are forgotten.
-func TestJournalNeedsNewSerials(t *testing.T) {
-	if !newer(3, 4294967290) || newer(4294967290, 3) || newer(3, 3) {
-		t.Error("serials are not compared as RFC 1982 says")
-	}
-	v1, v2, same, changed, older := version(t, 1, []int{1}), version(t, 2, []int{1, 2}), version(t, 2, []int{1, 2}), version(t, 2, []int{1, 3}), version(t, 1, []int{1})
-	js, unseen := journals{}.update(v1, v2)
-	if len(unseen) != 0 || js["geo.example.com."].since(1, v2.Zones[0]) == nil {
-		t.Error("a newer serial is no step")
-	}
-	if js, unseen = js.update(v2, same); len(unseen) != 0 || js["geo.example.com."].since(1, same.Zones[0]) == nil {
-		t.Error("the same zone again is no more known")
-	}
-	for name, next := range map[string]*zones.Set{"the same serial": changed, "an older serial": older} {
-		js, unseen := js.update(same, next)
-		if !slices.Equal(unseen, []string{"geo.example.com."}) || js["geo.example.com."].since(1, next.Zones[0]) != nil {
-			t.Errorf("%s: not told of, or still by steps", name)
-		}
-	}
-}
-
 // A secondary hears of the first version and of every newer one, until it replies.
 func TestNotify(t *testing.T) {
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
