@@ -22,10 +22,20 @@ const (
 	readPause         = 10 * time.Millisecond // after the system refused to receive
 )
 
-// socketOptions lets the workers' sockets share an address, and those on all addresses tell which one was asked.
+// socketOptions lets the workers' sockets share an address, and those on all addresses tell which one was asked. And
+// no path's MTU cuts a reply: anybody can forge the ICMP message that tells of one, and fragments can be forged too
+// (RFC 9715). Replies fit the smallest path as they are.
 func socketOptions(c syscall.RawConn, a netip.Addr) error {
 	var err error
 	control := func(fd uintptr) {
+		if a.Is4() {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+		} else {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
+		}
+		if err != nil {
+			return
+		}
 		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil || !a.IsUnspecified() {
 			return
 		}
