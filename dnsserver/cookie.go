@@ -115,9 +115,10 @@ func (k cookieKey) hash(head []byte, source netip.Addr) uint64 {
 	return siphash.Hash(k.k0, k.k1, b[:n])
 }
 
-// check tells if a cookie of a client at an address is one of ours and in its time, and if it is to be replaced.
+// check tells if a cookie of a client at an address is one of ours and in its time, and if it is to be replaced. The
+// octets of nothing may be any: the hash covers them (RFC 9018, section 4.2).
 func (keys cookieKeys) check(c []byte, source netip.Addr, now uint32) (good, old bool) {
-	if len(c) != cookieLen || binary.BigEndian.Uint32(c[clientCookie:]) != cookieVersion<<24 {
+	if len(c) != cookieLen || c[clientCookie] != cookieVersion {
 		return false, true
 	}
 	age := int32(now - binary.BigEndian.Uint32(c[clientCookie+4:])) // by serial number arithmetic (RFC 1982)
