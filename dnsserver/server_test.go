@@ -285,6 +285,34 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
+// What is no query ends the connection, after the replies to what came with it.
+func TestRepliesGoOutBeforeTheEnd(t *testing.T) {
+	s, _ := start(t, "127.0.0.1:0")
+	for name, last := range map[string][]byte{
+		"a length of 0":     {0, 0},
+		"a reply":           append([]byte{0, 12, 0, 0, 0x80}, make([]byte, 9)...),
+		"a query cut short": {0, 40, 1},
+		"a query too long":  {0xff, 0xff},
+	} {
+		conn := dial(t, s)
+		q := question("mail")
+		if _, err := conn.Write(append(bytes.Repeat(framed(t, q), 3), last...)); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if m := readFramed(t, conn); m.Id != q.Id {
+				t.Errorf("%s: %v", name, m)
+			}
+		}
+		if n, _ := conn.Read(make([]byte, 1)); n != 0 {
+			t.Errorf("%s: a reply", name)
+		}
+	}
+}
+
 func TestTCPCutsOff(t *testing.T) {
 	s, _ := start(t, "127.0.0.1:0")
 	for name, b := range map[string][]byte{

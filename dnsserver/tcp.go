@@ -201,7 +201,6 @@ func (l *tcpListener) greet(c *tcpConn) bool {
 	if l.deadline(c, messageTime) != nil {
 		return false
 	}
-	c.tcp.SetWriteDeadline(time.Now().Add(messageTime))
 	conn := tls.Server(c.tcp, l.s.tls)
 	if conn.Handshake() != nil {
 		l.s.drop(noHandshake)
@@ -241,7 +240,8 @@ func (l *tcpListener) serve(c *tcpConn) {
 		reply := l.s.answer(append(out, 0, 0), q, c.source, l.t, &scene, &meter.Meter)
 		meter.Unlock()
 		if reply == nil {
-			return // what has no reply is no DNS client
+			_ = l.send(c, out) // what came before has its replies; the connection ends in any case
+			return             // what has no reply is no DNS client
 		}
 		out = reply
 		binary.BigEndian.PutUint16(out[start:], uint16(len(out)-start-2))
@@ -318,12 +318,13 @@ func hasQuery(in *bufio.Reader) bool {
 	return err == nil && in.Buffered() >= 2+int(binary.BigEndian.Uint16(head))
 }
 
-// deadline lets the connection read for d, unless the listener closes.
+// deadline lets the connection read for d, unless the listener closes. It may write meanwhile: TLS answers some of what it
+// reads (RFC 8446, section 4.6.3), and a write that fails ends it for good.
 func (l *tcpListener) deadline(c *tcpConn, d time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing {
 		return net.ErrClosed
 	}
-	return c.tcp.SetReadDeadline(time.Now().Add(d))
+	return c.tcp.SetDeadline(time.Now().Add(d))
 }
