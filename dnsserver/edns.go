@@ -49,7 +49,7 @@ type options struct {
 }
 
 // read reads options. It reports false if one is malformed: cut short, a client subnet twice or as read says, or a
-// cookie of a length that none has (RFC 7873, section 5.2.2). Of cookies the first counts.
+// cookie of a length that none has (RFC 7873, section 5.2.2). Of cookies only the first is read.
 func (o *options) read(b []byte) bool {
 	for len(b) > 0 {
 		if len(b) < optionHead {
@@ -66,12 +66,13 @@ func (o *options) read(b []byte) bool {
 				return false
 			}
 		case dns.EDNS0COOKIE:
+			if o.cookie != nil {
+				break
+			}
 			if len(data) != clientCookie && (len(data) < 2*clientCookie || len(data) > maxCookie) {
 				return false
 			}
-			if o.cookie == nil {
-				o.cookie = data
-			}
+			o.cookie = data
 		case dns.EDNS0NSID:
 			o.nsid = true
 		case dns.EDNS0TCPKEEPALIVE:

@@ -115,6 +115,23 @@ func TestSlip(t *testing.T) {
 	}
 }
 
+// Over the rate, a query for a cookie is answered as it is under it: the reply is no larger (RFC 7873, section 5.4).
+func TestSlipWithoutQuestion(t *testing.T) {
+	s := limited(t, 1, 1)
+	whole := ask(t, "ns1 A +cookie=0102030405060708")
+	var v query
+	if !v.read(whole) {
+		t.Fatal("a query that is not plain")
+	}
+	q := append([]byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, whole[v.end:]...)
+	for range 10 {
+		m := parse(t, Answer(nil, q, resolver, UDP, s, nil))
+		if m.Rcode != dns.RcodeSuccess || m.Truncated || len(m.IsEdns0().Option) != 1 {
+			t.Fatalf("%s", brief(m))
+		}
+	}
+}
+
 // A flood from everywhere takes no memory, and leaves nearly every other network its rate.
 func TestRateLimitUnderFlood(t *testing.T) {
 	const victims, flood, rate = 100, 1_000_000, 100

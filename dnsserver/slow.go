@@ -38,8 +38,11 @@ func newConversation(q []byte, source netip.Addr, t Transport, s *Scene, meter *
 	return c
 }
 
-// slip leaves nothing of the reply but what makes an honest asker come back.
+// slip leaves nothing of the reply but what makes an honest asker come back. To no question, the reply has nothing else.
 func (c *conversation) slip() {
+	if !c.asked {
+		return
+	}
 	m := &c.reply
 	m.Rcode, m.Answer, m.Ns, m.Extra = c.v.slipRcode(), nil, nil, nil
 	m.Truncated = m.Rcode == dns.RcodeSuccess
@@ -104,7 +107,7 @@ func (c *conversation) read(q []byte) {
 			return
 		}
 		if i < records {
-			c.readSerial(q, at, head)
+			c.readRecord(q, at, head, end)
 		} else {
 			c.readAdditional(q, at, head, end, i == records+additional-1)
 		}
@@ -168,7 +171,7 @@ func (c *conversation) readAdditional(q []byte, at, head, end int, last bool) {
 	case dns.TypeTSIG:
 		rr, _, err := dns.UnpackRR(q[:end], at)
 		tsig, ok := rr.(*dns.TSIG)
-		if err != nil || !ok || !last || !isComplete(tsig) {
+		if err != nil || !ok || !last || skipName(q, head+10) == 0 || !isComplete(tsig) {
 			c.broken = true
 			return
 		}
@@ -176,15 +179,28 @@ func (c *conversation) readAdditional(q []byte, at, head, end int, last bool) {
 	}
 }
 
-// readSerial notes the version of the zone that an asker for a transfer has: its SOA (RFC 1995, section 3).
-func (c *conversation) readSerial(q []byte, at, head int) {
-	if c.v.qtype != dns.TypeIXFR || binary.BigEndian.Uint16(q[head:]) != dns.TypeSOA {
-		return
-	}
-	if rr, _, err := dns.UnpackRR(q, at); err == nil {
-		c.serial, _ = rr.(*dns.SOA)
+// readRecord reads a record of the answer or authority section. An OPT record has no place there (RFC 6891, section
+// 6.1.1). An asker for a transfer tells by a SOA which version it has (RFC 1995, section 3).
+func (c *conversation) readRecord(q []byte, at, head, end int) {
+	switch binary.BigEndian.Uint16(q[head:]) {
+	case dns.TypeOPT:
+		c.broken = true
+	case dns.TypeSOA:
+		if c.v.qtype != dns.TypeIXFR {
+			return
+		}
+		rr, _, err := dns.UnpackRR(q[:end], at)
+		soa, ok := rr.(*dns.SOA)
+		if owner := skipName(q, head+10); err != nil || !ok || owner == 0 || skipName(q, owner) != end-soaTail {
+			c.broken = true
+			return
+		}
+		c.serial = soa
 	}
 }
+
+// soaTail is what comes after a SOA's names, in octets (RFC 1035, section 3.3.13).
+const soaTail = 5 * 4
 
 // isComplete tells if no field is missing; miekg/dns takes a record that ends between two (RFC 8945, section 4.2).
 func isComplete(t *dns.TSIG) bool {
@@ -199,22 +215,27 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	c.reply.Opcode = int(q[2]&maskOpcode) >> 3
 	c.reply.RecursionDesired = q[2]&flagRD != 0
 	c.reply.CheckingDisabled = q[3]&flagCD != 0
+	known := c.reply.Opcode == dns.OpcodeQuery || c.reply.Opcode == dns.OpcodeNotify
+	if !known || c.broken {
+		c.tsig = nil // nobody's signature is checked for nothing
+	}
 	switch {
-	case c.broken || !c.asked && c.v.version == 0 && c.v.cookie == nil && c.reply.Opcode == dns.OpcodeQuery:
-		c.tsig = nil
-		c.reply.Rcode = dns.RcodeFormatError
-		if c.reply.Opcode != dns.OpcodeQuery {
-			c.reply.Rcode = dns.RcodeNotImplemented
-		}
 	case c.tsig != nil && !c.trusts(q):
 		c.reply.Rcode = dns.RcodeNotAuth
-	case c.v.version != 0 && c.reply.Opcode == dns.OpcodeQuery:
+	case c.v.version != 0 && !c.broken: // of whichever opcode (RFC 6891, section 6.1.3)
 		c.reply.Rcode = dns.RcodeBadVers
-	case c.reply.Opcode == dns.OpcodeNotify && c.asked && c.v.qtype == dns.TypeSOA && c.class == dns.ClassINET:
-		return c.notified()
-	case c.reply.Opcode != dns.OpcodeQuery:
+	case !known:
 		c.reply.Rcode = dns.RcodeNotImplemented
-	case !c.asked: // for a cookie alone (RFC 7873, section 5.4)
+	case c.broken || !c.asked && (c.v.cookie == nil || c.reply.Opcode != dns.OpcodeQuery):
+		c.reply.Rcode = dns.RcodeFormatError
+	case !c.asked: // for a cookie, or to know if one is good (RFC 7873, section 5.4)
+		if len(c.v.cookie) > clientCookie && !c.v.vouched {
+			c.reply.Rcode = dns.RcodeBadCookie
+		}
+	case c.reply.Opcode == dns.OpcodeNotify && c.v.qtype == dns.TypeSOA && c.class == dns.ClassINET:
+		return c.notified()
+	case c.reply.Opcode == dns.OpcodeNotify:
+		c.reply.Rcode = dns.RcodeNotImplemented
 	case c.class == dns.ClassCHAOS:
 		c.identify()
 	case c.class != dns.ClassINET:
