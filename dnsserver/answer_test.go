@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
 )
 
 const negative = "@ 60 soa ns1 hostmaster 1 3600 600 604800 60"
@@ -200,6 +201,38 @@ func TestExtraFits(t *testing.T) {
 		}
 		if last < 10 {
 			t.Errorf("%s: %d addresses", name, last)
+		}
+	}
+}
+
+// An extended error that has no room beside the records is left out, and no record for it (RFC 8914, section 3).
+func TestExtendedErrorGoesFirst(t *testing.T) {
+	var addresses []string
+	for i := range 32 {
+		addresses = append(addresses, fmt.Sprint("192.0.2.", 1+i))
+	}
+	s := build(t, []zones.ServiceConfig{
+		{Name: "down", Steer: "failover", Checked: true, Regions: []zones.MemberConfig{{Region: "us", Addresses: addresses}}},
+		{Name: "hop", Steer: "failover", Regions: []zones.MemberConfig{{Region: "us", CNAME: "down.geo.example.com"}}},
+	}, nil)
+	for _, query := range []string{"down A", "hop A"} {
+		for name, way := range ways {
+			if name == "fast" && query == "hop A" {
+				continue // an alias that is followed
+			}
+			whole := len(way(nil, ask(t, query+" +edns"), resolver, TCP, s, nil))
+			told := optionHead + 2 + len(failOpen.text)
+			if whole-told <= plainUDP {
+				t.Fatalf("%d octets fit anyhow", whole)
+			}
+			for size := plainUDP; size <= whole+1; size++ {
+				b := way(nil, ask(t, fmt.Sprint(query, " +edns=", size)), resolver, UDP, s, nil)
+				m := parse(t, b)
+				fits, ede := size >= whole-told, len(m.IsEdns0().Option) > 0
+				if len(b) > size || m.Truncated == fits || ede != (size >= whole) && fits || fits != (len(m.Answer) > 0) {
+					t.Fatalf("%s, %s: %d octets of %d with room for %d, truncated: %v, told: %v", query, name, len(b), whole, size, m.Truncated, ede)
+				}
+			}
 		}
 	}
 }

@@ -21,15 +21,23 @@ type writer struct {
 // Records that do not fit are left out as a whole, with TC set, and then the sections stay empty: half a section could
 // be taken for the whole. Glue alone may lack, with TC as well, since without the addresses of servers below the
 // cut a referral leads nowhere (RFC 9471). Of the other additional records, those stand that fit, up to the first RRset
-// that does not, and TC tells nothing of them (RFC 2181, section 9).
+// that does not, and TC tells nothing of them (RFC 2181, section 9). The extended error goes before any record does
+// (RFC 8914, section 3).
 func (r *result) write(out, q []byte, v *query, limit int) []byte {
-	w := writer{b: append(out, q[:v.end]...), start: len(out)}
-	w.end = w.start + limit - v.optSize(r.ede)
+	w := writer{start: len(out)}
 	if r.zone != nil {
 		w.origin = headerLen + v.nameLen - len(r.zone.Wire)
 	}
-	w.header(r.aa, r.rcode)
-	if w.sections(r); r.slipped && r.rcode == dns.RcodeSuccess {
+	for {
+		w.b = append(out, q[:v.end]...)
+		w.end = w.start + limit - v.optSize(r.ede)
+		w.header(r.aa, r.rcode)
+		if w.sections(r) || r.ede == nil {
+			break
+		}
+		r.ede = nil
+	}
+	if r.slipped && r.rcode == dns.RcodeSuccess {
 		w.b[w.start+2] |= flagTC
 	}
 	if v.opt {
@@ -39,8 +47,8 @@ func (r *result) write(out, q []byte, v *query, limit int) []byte {
 	return w.b
 }
 
-// sections appends the records and counts them in the header.
-func (w *writer) sections(r *result) {
+// sections appends the records and counts them in the header. It reports false if one had to be left out.
+func (w *writer) sections(r *result) (all bool) {
 	first := len(w.b)
 	an, fits := w.section(r.answer[:r.answers])
 	ns := 0
@@ -54,12 +62,12 @@ func (w *writer) sections(r *result) {
 	if fits {
 		ar, fits = w.append(r.glue)
 	}
-	if !fits {
+	if all = fits; !fits {
 		w.b[w.start+2] |= flagTC
 	} else {
 		for _, set := range r.extra {
 			n, fits := w.append(set)
-			if !fits {
+			if all = fits; !fits {
 				break
 			}
 			ar += n
@@ -68,6 +76,7 @@ func (w *writer) sections(r *result) {
 	w.count(6, an)
 	w.count(8, ns)
 	w.count(10, ar)
+	return all
 }
 
 // count adds to the number of records in the header at octet at.

@@ -399,8 +399,8 @@ func (c *conversation) write(out []byte, limit int) []byte {
 	if c.tsig != nil {
 		signature = dns.Len(c.tsig) - int(c.tsig.MACSize) + maxMAC
 	}
-	room := limit - c.v.optSize(c.ede) - signature
 	for {
+		room := limit - c.v.optSize(c.ede) - signature
 		m.Extra = slices.Concat(glue, slices.Concat(c.extra...))
 		if b, err := m.Pack(); err == nil && len(b) <= room {
 			start := len(out)
@@ -418,6 +418,8 @@ func (c *conversation) write(out []byte, limit int) []byte {
 			return append(out[:start], b...)
 		}
 		switch {
+		case c.v.opt && c.ede != nil:
+			c.ede = nil
 		case len(c.extra) > 0:
 			c.extra = c.extra[:len(c.extra)-1]
 		case !m.Truncated:
