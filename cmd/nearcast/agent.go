@@ -28,13 +28,17 @@ ends it, and takes its region's evidence back at once.`,
 			signal.Ignore(syscall.SIGHUP) // until there is something to reload
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			log := newLog()
+			role := "agent-" + region
 			from := source{path, over, region}
+			if err := from.confine(role, log); err != nil {
+				return err
+			}
 			l, err := from.load(nil)
 			if err != nil {
 				return err
 			}
-			role := "agent-" + region
-			a := &agent{source: from, name: over.node(role, l), state: stateDir(l.State, role, l.Mesh.Listen), log: newLog(), loaded: l}
+			a := &agent{source: from, name: over.node(role, l), state: stateDir(l.State, role, l.Mesh.Listen), log: log, loaded: l}
 			return a.run(ctx)
 		},
 	}
@@ -65,6 +69,7 @@ func (a *agent) run(ctx context.Context) error {
 	reload := make(chan healthmesh.AgentOptions)
 	group, running := errgroup.WithContext(ctx)
 	o := a.options(a.loaded)
+	group.Go(dropCapabilities) // the mesh is bound
 	group.Go(func() error { healthmesh.RunAgent(running, m, o, reload); return nil })
 	group.Go(func() error { return a.reloadLoop(running, reload) })
 	a.log.Info("reporting", "region", a.source.agent, "targets", len(o.Targets))

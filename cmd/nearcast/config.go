@@ -19,12 +19,13 @@ import (
 type Config struct {
 	// Listen is where a director answers. Agents need none of it.
 	Listen Listen `mapstructure:"listen"`
-	// State is the folder for what must outlive a restart: the last view and the orders. Made with mode 0700; each node has
-	// a folder of its own in it. Optional, default "state".
+	// State is the folder for what must outlive a restart: the last view and the orders. Each node has a folder of its own in
+	// it, made with mode 0700. Optional, default "state".
 	State string `mapstructure:"state"`
-	// User is whom a director becomes once its sockets are bound; it then reads the configuration's files and writes the copies of
-	// zones as that user, and tells in its log of files that it cannot read any more. Needs root. Optional: it stays who it is. Either way it gives up its capabilities, and where the kernel has
-	// Landlock, to run programs and to write anywhere but in its folders.
+	// User is whom a director or agent becomes as it starts, with that user's groups: all that this file names is read as that user, at the start
+	// as at every reload, and folders for state and copies are made for that user where they are missing. Needs root. Optional: it
+	// stays who it is. Either way it gives up its capabilities, the last once its sockets are bound, and where the kernel has Landlock, to run
+	// programs and to write anywhere but in its folders.
 	User string `mapstructure:"user"`
 	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts. Optional: orders
 	// are taken from loopback alone.

@@ -4,10 +4,12 @@ package main
 
 import "errors"
 
-// confine is for Linux: elsewhere a director stays what it was started as.
+// confine is for Linux: elsewhere a node stays what it was started as.
 func confine(name string, _ []string) error {
 	if name != "" {
-		return errors.New("user: only on Linux a director becomes another user")
+		return errors.New("user: only on Linux a node becomes another user")
 	}
 	return nil
 }
+
+func dropCapabilities() error { return nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -37,7 +36,7 @@ type director struct {
 	state  string // this node's state folder
 	log    *slog.Logger
 	watch  func(steer.Change) // told of each change; may be nil
-	alone  bool               // the process is this director's: it may give up its rights
+	alone  bool               // the process is this director's: once bound, it gives up its capabilities
 
 	loaded   *loaded // owned by run, then by reloadLoop
 	mesh     mesh
@@ -81,17 +80,9 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 		return err
 	}
 	if d.alone {
-		writable := d.loaded.copyFolders()
-		if d.loaded.Mesh.Listen != "" {
-			writable = append(writable, filepath.Dir(d.state), d.state)
-		}
-		if err := confine(d.loaded.User, writable); err != nil {
+		if err := dropCapabilities(); err != nil {
 			return errors.Join(err, d.dns.Close())
 		}
-		if os.Geteuid() == 0 {
-			d.log.Warn("serving as root: `user` in the configuration names whom to become")
-		}
-		d.tellUnreadable()
 	}
 	debug.FreeOSMemory() // reading geography left more behind than serving takes
 	group, ctx := errgroup.WithContext(ctx)
@@ -102,19 +93,6 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 	d.log.Info("ready", "dns", d.dns.Addrs(), "admin", d.admin.Addr(), "generation", d.keeper.Snapshot().Generation)
 	ready()
 	return group.Wait()
-}
-
-// tellUnreadable tells of the files that a reload could not read, with the rights that are left.
-func (d *director) tellUnreadable() {
-	for _, name := range d.loaded.Files {
-		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrPermission) {
-			d.log.Warn("reloads will be refused: a file cannot be read any more", "user", d.loaded.User, "error", err)
-		}
-		if err == nil {
-			f.Close()
-		}
-	}
 }
 
 // join starts this node's part in the mesh and waits until it is the best to start with:

@@ -70,20 +70,6 @@ func (d *director) installAll(ctx context.Context, in install) error {
 	return err
 }
 
-// copyFolders are where copies of zones are written.
-func (l *loaded) copyFolders() (dirs []string) {
-	for i, z := range l.zoneConfigs {
-		if z.Fed {
-			dirs = append(dirs, filepath.Dir(absolute(l.dir, z.File)))
-		}
-		if i < len(l.Zones) && l.Zones[i].Catalog != nil {
-			dirs = append(dirs, absolute(l.dir, l.Zones[i].Catalog.Folder))
-		}
-	}
-	slices.Sort(dirs)
-	return slices.Compact(dirs)
-}
-
 // writeCopy makes text the copy of a zone, if the zone with its services can be served so.
 func (l *loaded) writeCopy(zone, text string) error {
 	i := slices.IndexFunc(l.zoneConfigs, func(z zones.ZoneConfig) bool { return dns.CanonicalName(z.Name) == zone })

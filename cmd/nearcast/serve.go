@@ -27,6 +27,9 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
 			defer stop()
 			log := newLog()
 			from := source{path: path, over: over}
+			if err := from.confine("director", log); err != nil {
+				return err
+			}
 			l, err := from.load(nil)
 			if err != nil {
 				return err
