@@ -146,6 +146,7 @@ func output(ts *testscript.TestScript, args []string) []byte {
 	}
 	req, err := http.NewRequest(args[0], args[1], nil)
 	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return []byte(err.Error())

@@ -96,7 +96,7 @@ func TestReloadsAndFlipsUnderLoad(t *testing.T) {
 // reload has a director reload, and returns when the new state is in use.
 func (c *cluster) reload(director int) {
 	c.t.Helper()
-	resp, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/api/v1/reload", c.admin[director]), "", nil)
+	resp, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/api/v1/reload", c.admin[director]), "application/json", nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}

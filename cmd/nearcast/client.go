@@ -77,6 +77,9 @@ func (c *client) call(ctx context.Context, method, path string, body, out any) e
 	if err != nil {
 		return fmt.Errorf("%q is not an address such as %s: %w", addr, defaultAdmin, err)
 	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if tokenFile != "" {
 		token, err := os.ReadFile(tokenFile)
 		if err != nil {

@@ -27,8 +27,8 @@ type Config struct {
 	// stays who it is. Either way it gives up its capabilities, the last once its sockets are bound, and where the kernel has Landlock, to run
 	// programs and to write anywhere but in its folders.
 	User string `mapstructure:"user"`
-	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts. Optional: orders
-	// are taken from loopback alone.
+	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts; another one in it counts from the
+	// next reload on. Optional: orders are taken from loopback alone.
 	AdminTokenFile string `mapstructure:"admin_token_file"`
 	// DNS is how a director speaks DNS. Optional.
 	DNS dnsserver.Config `mapstructure:"dns"`
@@ -66,7 +66,7 @@ type Zone struct {
 	Services []Service `mapstructure:"services"`
 	// Primaries are the servers that the zone is transferred from, asked in this order (AXFR, IXFR, NOTIFY), at most 8. Optional:
 	// the file is the operator's own. With primaries it is the director's copy: kept over restarts, served until it expires, and
-	// laid under the services. A copy in a folder that the configuration did not name when the director started needs a restart, where the
+	// laid under the services. Copies need a folder with nothing else in it that nearcast reads. A copy in a folder that the configuration did not name when the director started needs a restart, where the
 	// kernel has Landlock.
 	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
 	// Catalog makes the zone a list of zones (RFC 9432) that are served as well. Optional.
@@ -84,7 +84,7 @@ type Service struct {
 
 // Catalog is how the members of a catalog are served.
 type Catalog struct {
-	// Folder is where the copies of the members are kept.
+	// Folder is where the copies of the members are kept, and nothing else that nearcast reads.
 	Folder string `mapstructure:"folder"`
 	// Primaries are the servers that the members are transferred from. Optional, default those of the catalog.
 	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
@@ -127,9 +127,6 @@ func (c *Config) validate(dir string, report zones.Reporter) {
 	c.State = absolute(dir, c.State)
 	if c.AdminTokenFile != "" {
 		c.AdminTokenFile = absolute(dir, c.AdminTokenFile)
-		if _, err := c.token(); err != nil {
-			report("admin_token_file", c.AdminTokenFile+": "+err.Error(), "a file with a token of 16 to 256 bytes")
-		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +39,8 @@ type director struct {
 	watch  func(steer.Change) // told of each change; may be nil
 	alone  bool               // the process is this director's: once bound, it gives up its capabilities
 
-	loaded   *loaded // owned by run, then by reloadLoop
+	loaded   *loaded                // owned by run, then by reloadLoop
+	token    atomic.Pointer[string] // of loaded, for the API
 	mesh     mesh
 	keeper   *steer.Keeper
 	dns      *dnsserver.Server
@@ -132,12 +134,9 @@ func (d *director) listen() (err error) {
 		d.dns, d.reloads, admin.Beliefs{Snapshot: d.keeper.Snapshot, View: d.mesh.View},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	token, err := d.loaded.token()
-	if err != nil {
-		return err
-	}
+	d.token.Store(&d.loaded.token)
 	d.admin, err = admin.Listen(admin.Options{
-		Addr: d.loaded.adminAddr(), Node: d.name, Token: token,
+		Addr: d.loaded.adminAddr(), Node: d.name, Token: func() string { return *d.token.Load() },
 		Snapshot: d.keeper.Snapshot, Mesh: d.mesh, Metrics: metrics, Reload: d.askReload, Log: d.log,
 	})
 	if err != nil {

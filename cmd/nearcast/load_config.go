@@ -46,6 +46,8 @@ type loaded struct {
 	dns    *dnsserver.Settings // nil for an agent
 	stamp  string              // of what the table was made from
 	checks []healthmesh.Check  // by position in Set.Services
+	token  string              // that orders from other hosts bear, "" if there is none
+	keyed  string              // stamp of the mesh's key file
 
 	dir           string   // what paths are relative to
 	ignored       []string // members of catalogs that are zones of the file
@@ -80,6 +82,7 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		l.Files = append(l.Files, l.Set.Files()...)
 	}
 	l.Config = *c
+	l.loadSecrets(d.report)
 	s.need(l, d)
 	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
@@ -93,6 +96,21 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// loadSecrets reads the token, and notes which version of the mesh's key there is.
+func (l *loaded) loadSecrets(report zones.Reporter) {
+	if file := l.AdminTokenFile; file != "" {
+		var err error
+		if l.token, err = l.Config.token(); err != nil {
+			report("admin_token_file", file+": "+err.Error(), "a file with a token of 16 to 256 bytes")
+		}
+		l.Files = append(l.Files, file)
+	}
+	if file := l.Mesh.KeyFile; file != "" {
+		l.Files = append(l.Files, file)
+		l.keyed = stampFiles([]string{file})
+	}
 }
 
 // clockGrain is how far a file's time may lie behind the clock.

@@ -56,6 +56,7 @@ func (d *director) reload(ctx context.Context) error {
 	}
 	d.dns.Apply(next.dns, d.loaded.Set, next.Set)
 	d.loaded = next
+	d.token.Store(&next.token)
 	d.reloads.WithLabelValues("applied").Inc()
 	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)
 	return nil
@@ -64,13 +65,14 @@ func (d *director) reload(ctx context.Context) error {
 // warnFixed names what a running director does not change.
 func (d *director) warnFixed(next *loaded) {
 	fixed := map[string]bool{
-		"listen.dns":   slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
-		"listen.tls":   slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
-		"listen.admin": d.loaded.Listen.Admin == next.Listen.Admin,
-		"user":         d.loaded.User == next.User,
-		"state":        d.loaded.State == next.State,
-		"mesh.listen":  d.loaded.Mesh.Listen == next.Mesh.Listen,
-		"mesh.join":    slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),
+		"listen.dns":    slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
+		"listen.tls":    slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
+		"listen.admin":  d.loaded.Listen.Admin == next.Listen.Admin,
+		"user":          d.loaded.User == next.User,
+		"state":         d.loaded.State == next.State,
+		"mesh.listen":   d.loaded.Mesh.Listen == next.Mesh.Listen,
+		"mesh.join":     slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),
+		"mesh.key_file": d.loaded.keyed == next.keyed,
 	}
 	for key, same := range fixed {
 		if !same {

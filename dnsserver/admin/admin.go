@@ -4,21 +4,19 @@ package admin
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
@@ -28,12 +26,14 @@ import (
 const (
 	maxBody       = 64 << 10         // an order is a few hundred bytes
 	headerTimeout = 5 * time.Second  // a slow header holds one goroutine
+	readTimeout   = 10 * time.Second // a slow body, too
 	idleTimeout   = 60 * time.Second // a scraper's usual interval
 	orderTimeout  = 5 * time.Second  // for an order to be in the view and on disk
 	closeTimeout  = 2 * time.Second  // for open requests at shutdown
 	writeTimeout  = 30 * time.Second // for a client that reads slowly
 	maxReason     = 256              // bytes of an order's reason: it travels in gossip
 	maxConns      = 256              // a few people and scrapers, and room for those that do not close
+	maxFromOne    = 32               // of these, from one address, so that none keeps out the others
 )
 
 // Mesh is what the admin needs of the mesh.
@@ -44,9 +44,9 @@ type Mesh interface {
 
 // Options are what the admin serves. All are immutable.
 type Options struct {
-	Addr     string // "host:port"
-	Node     string // this director's name
-	Token    string // that lets orders be given from elsewhere than loopback; "" for none
+	Addr     string        // "host:port"
+	Node     string        // this director's name
+	Token    func() string // that lets orders be given from elsewhere than loopback; "" for none
 	Snapshot func() *steer.Snapshot
 	Mesh     Mesh
 	Metrics  *prometheus.Registry
@@ -56,9 +56,12 @@ type Options struct {
 
 // Server is a bound admin server.
 type Server struct {
-	o    Options
-	ln   net.Listener
-	http *http.Server
+	o     Options
+	ln    net.Listener
+	local bool // only this host reaches it
+	http  *http.Server
+
+	refused atomic.Int64 // when a refused order was logged last, Unix nanoseconds
 }
 
 // Listen binds the address.
@@ -67,11 +70,12 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin address %s cannot be used: %w", o.Addr, err)
 	}
-	s := &Server{o: o, ln: netutil.LimitListener(ln, maxConns)}
+	s := &Server{o: o, ln: newShared(ln), local: isLoopback(ln.Addr().String())}
 	s.http = &http.Server{
 		// A page in an operator's browser must not be able to give orders.
-		Handler:           http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(s.routes(), maxBody)),
+		Handler:           http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(s.byAddress(s.routes()), maxBody)),
 		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		WriteTimeout:      writeTimeout,
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
@@ -220,22 +224,6 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, map[string]uint64{"generation": s.o.Snapshot().Generation})
-}
-
-// ordersOnly lets a request pass that comes from loopback or bears the token.
-func (s *Server) ordersOnly(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		local := err == nil && from.Addr().Unmap().IsLoopback()
-		token, bears := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		right := bears && s.o.Token != "" && subtle.ConstantTimeCompare([]byte(token), []byte(s.o.Token)) == 1
-		if !local && !right {
-			s.o.Log.Warn("order refused", "from", r.RemoteAddr, "path", r.URL.Path)
-			fail(w, http.StatusForbidden, errors.New("orders are taken from loopback or with the token in admin_token_file"))
-			return
-		}
-		next(w, r)
-	}
 }
 
 func reply(w http.ResponseWriter, code int, v any) {

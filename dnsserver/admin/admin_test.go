@@ -2,11 +2,13 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -81,7 +83,7 @@ func newServer(t *testing.T, token string) (*Server, *oneView) {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: mesh.View})
 	srv, err := Listen(Options{
-		Addr: "127.0.0.1:0", Node: "director-1", Token: token, Snapshot: func() *steer.Snapshot { return s }, Mesh: mesh,
+		Addr: "127.0.0.1:0", Node: "director-1", Token: func() string { return token }, Snapshot: func() *steer.Snapshot { return s }, Mesh: mesh,
 		Metrics: metrics, Reload: func(context.Context) error { return fmt.Errorf("nearcast.yaml:1: no") }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -180,21 +182,33 @@ func TestWhoMayOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		token, from, bearer, origin string
 		code                        int
+		host, kind                  string // localhost and application/json if ""
 	}{
-		"loopback":                      {"", "127.0.0.1:1234", "", "", 200},
-		"loopback, IPv6":                {"", "[::1]:1234", "", "", 200},
-		"loopback, IPv4-mapped":         {"", "[::ffff:127.0.0.1]:1234", "", "", 200},
-		"elsewhere":                     {"", "192.0.2.1:1234", "", "", 403},
-		"elsewhere, no token set":       {"", "192.0.2.1:1234", "guess", "", 403},
-		"elsewhere, empty token":        {"", "192.0.2.1:1234", " ", "", 403},
-		"elsewhere, wrong token":        {"secret", "192.0.2.1:1234", "guess", "", 403},
-		"elsewhere, no token":           {"secret", "192.0.2.1:1234", "", "", 403},
-		"elsewhere, token":              {"secret", "192.0.2.1:1234", "secret", "", 200},
-		"a page in a browser on a host": {"", "127.0.0.1:1234", "", "https://evil.example", 403},
+		"loopback":                      {"", "127.0.0.1:1234", "", "", 200, "", ""},
+		"loopback, IPv6":                {"", "[::1]:1234", "", "", 200, "", ""},
+		"loopback, IPv4-mapped":         {"", "[::ffff:127.0.0.1]:1234", "", "", 200, "", ""},
+		"elsewhere":                     {"", "192.0.2.1:1234", "", "", 403, "", ""},
+		"elsewhere, no token set":       {"", "192.0.2.1:1234", "guess", "", 403, "", ""},
+		"elsewhere, empty token":        {"", "192.0.2.1:1234", " ", "", 403, "", ""},
+		"elsewhere, wrong token":        {"secret", "192.0.2.1:1234", "guess", "", 403, "", ""},
+		"elsewhere, no token":           {"secret", "192.0.2.1:1234", "", "", 403, "", ""},
+		"elsewhere, token":              {"secret", "192.0.2.1:1234", "secret", "", 200, "", ""},
+		"a page in a browser on a host": {"", "127.0.0.1:1234", "", "https://evil.example", 403, "", ""},
+		"by address":                    {"", "127.0.0.1:1234", "", "", 200, "127.0.0.1:8053", ""},
+		"by address, IPv6":              {"", "[::1]:1234", "", "", 200, "[::1]:8053", ""},
+		"by address, no port":           {"", "[::1]:1234", "", "", 200, "[::1]", ""},
+		"localhost with a port":         {"", "127.0.0.1:1234", "", "", 200, "LocalHost:8053", "application/json; charset=utf-8"},
+		"a name that leads to loopback": {"", "127.0.0.1:1234", "", "", 403, "evil.example:8053", ""},
+		"no name":                       {"", "127.0.0.1:1234", "", "", 403, ":8053", ""},
+		"such a name, token":            {"secret", "127.0.0.1:1234", "secret", "", 200, "director.example", ""},
+		"such a name, wrong token":      {"secret", "127.0.0.1:1234", "guess", "", 403, "director.example", ""},
+		"a form":                        {"", "127.0.0.1:1234", "", "", 415, "", "text/plain"},
+		"a form with a token":           {"secret", "192.0.2.1:1234", "secret", "", 200, "", "text/plain"},
 	} {
 		s, mesh := newServer(t, c.token)
 		r := httptest.NewRequest(http.MethodPost, "/api/v1/orders", strings.NewReader(order))
-		r.RemoteAddr = c.from
+		r.RemoteAddr, r.Host = c.from, cmp.Or(c.host, "localhost")
+		r.Header.Set("Content-Type", cmp.Or(c.kind, "application/json"))
 		if c.bearer != "" {
 			r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(c.bearer))
 		}
@@ -204,6 +218,9 @@ func TestWhoMayOrder(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		s.http.Handler.ServeHTTP(w, r)
+		if refused := w.Code == 403 && c.origin == "" || w.Code == 415; refused != (w.Header().Get("Connection") == "close") {
+			t.Errorf("%s: %d, and its connection: %q", name, w.Code, w.Header().Get("Connection"))
+		}
 		if w.Code != c.code || (len(mesh.orders) == 1) != (c.code == 200) {
 			t.Errorf("%s: %d, want %d; orders %v: %s", name, w.Code, c.code, mesh.orders, w.Body)
 		}
@@ -252,7 +269,7 @@ func TestOrders(t *testing.T) {
 
 func TestRefusedReload(t *testing.T) {
 	s, _ := newServer(t, "")
-	resp, err := http.Post(serve(t, s)+"/api/v1/reload", "", nil)
+	resp, err := http.Post(serve(t, s)+"/api/v1/reload", "application/json", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,5 +285,100 @@ func TestAddressInUse(t *testing.T) {
 	serve(t, s)
 	if _, err := Listen(Options{Addr: s.Addr(), Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), s.Addr()) {
 		t.Errorf("a taken address: %v", err)
+	}
+}
+
+// A page that made its name lead to loopback learns nothing.
+func TestReadingByName(t *testing.T) {
+	s, _ := newServer(t, "")
+	at := serve(t, s)
+	for host, code := range map[string]int{"evil.example": 403, "localhost": 200, "127.0.0.1": 200} {
+		r, err := http.NewRequest(http.MethodGet, at+"/api/v1/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != code {
+			t.Errorf("as %s: %d, want %d", host, resp.StatusCode, code)
+		}
+	}
+}
+
+// The token is the one of now.
+func TestTokenChanges(t *testing.T) {
+	s, _ := newServer(t, "")
+	defer s.ln.Close()
+	token := "old"
+	s.o.Token = func() string { return token }
+	order := func(bearer string) int {
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/reload", nil)
+		r.Header.Set("Authorization", "Bearer "+bearer)
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	before := order("old")
+	token = "new"
+	if got := fmt.Sprint(before, order("old"), order("new")); got != "409 403 409" { // the reload itself fails here
+		t.Error(got)
+	}
+}
+
+// Refused orders are not a way to fill the log.
+func TestRefusalsAreLoggedOnce(t *testing.T) {
+	s, _ := newServer(t, "")
+	defer s.ln.Close()
+	var log bytes.Buffer
+	s.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for range 100 {
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/reload", nil)
+		s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, &log)
+	}
+}
+
+// One address that holds its connections keeps nobody else out, and has its share again when it lets go.
+func TestConnectionsOfOneAddress(t *testing.T) {
+	s, _ := newServer(t, "")
+	at := serve(t, s)
+	var held []net.Conn
+	for range 2 * maxFromOne {
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		held = append(held, c)
+	}
+	for _, c := range held[maxFromOne:] { // those beyond are closed
+		c.SetReadDeadline(time.Now().Add(headerTimeout / 2))
+		if _, err := c.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+			t.Fatalf("a connection beyond the share of an address stays open: %v", err)
+		}
+	}
+	if code, _ := get(t, at+"/healthz"); code != 200 {
+		t.Errorf("another address: %d", code)
+	}
+	for _, c := range held {
+		c.Close()
+	}
+	shares := s.ln.(*shared)
+	for end := time.Now().Add(headerTimeout); ; time.Sleep(time.Millisecond) {
+		shares.mu.Lock()
+		left := len(shares.from)
+		shares.mu.Unlock()
+		if left <= 1 { // that of this test's own client
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("shares of %d addresses are still taken", left)
+		}
 	}
 }
