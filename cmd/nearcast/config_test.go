@@ -123,6 +123,9 @@ func TestProblems(t *testing.T) {
 		"check":                {with("type: http", "type: htp"), []string{`:10: zones[0].services[0].check.type: htp; accepted: http, https, tcp or dns`}},
 		"gossip without a key": {testConfig + "mesh: {listen: 192.0.2.1:7946}\n", []string{`:14: mesh.key_file: ""; accepted: a key file`}},
 		"a token too short":    {testConfig + "admin_token_file: token\n", []string{`:14: admin_token_file: `}},
+		"copies beside this":   {testConfig + "  - {name: fed.example.com, file: fed.zone, primaries: [{address: '192.0.2.1:53'}]}\n", []string{`, which has `}},
+		"copies above this":    {testConfig + "  - {name: fed.example.com, file: ../fed.zone, primaries: [{address: '192.0.2.1:53'}]}\n", []string{`; accepted: copies need a folder of their own`}},
+		"copies by a link":     {testConfig + "  - {name: list.example.com, file: copies/list.zone, primaries: [{address: '192.0.2.1:53'}], catalog: {folder: link}}\n", []string{`:14: zones[1].catalog.folder: `}},
 		"a token not there":    {testConfig + "admin_token_file: gone\n", []string{`:14: admin_token_file: `}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +133,9 @@ func TestProblems(t *testing.T) {
 				"nearcast.yaml": c.config, "geo.example.com.zone": testZone, "nosoa": "@ 300 IN A 192.0.2.1\n", "token": "short\n",
 				"outside": testZone + "www.example.org. A 192.0.2.1\n", "o.csv": "# who\n192.0.2.0/24,mars\n",
 			})
+			if err := os.Symlink(".", filepath.Join(filepath.Dir(path), "link")); err != nil {
+				t.Fatal(err)
+			}
 			_, err := source{path: path}.load(nil)
 			if err == nil {
 				t.Fatal("no error")

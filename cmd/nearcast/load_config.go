@@ -88,6 +88,7 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		l.loadGeo(dir, prev, d.report)
 		l.dns = c.DNS.Compile("dns", dir, c.dnsZones(dir), d.report)
 		l.Files = append(l.Files, l.dns.Files()...)
+		l.separate(d.report)
 	}
 	if !changedSince(l.Files, began) {
 		l.seen = stampFiles(l.Files)

@@ -6,6 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"github.com/nearcast/nearcast/zones"
 )
 
 // confine makes the process what it stays: the user that the configuration names, with the right to write to the folders of
@@ -62,4 +65,51 @@ func (c *Config) copyFolders(dir string) (dirs []string) {
 	}
 	slices.Sort(dirs)
 	return slices.Compact(dirs)
+}
+
+// separate reports folders of copies with anything else that is read: the user may write to all that lies in them, and so to
+// the configuration and its secrets.
+func (l *loaded) separate(report zones.Reporter) {
+	copies := map[string]bool{}
+	for _, z := range l.zoneConfigs {
+		if z.Fed {
+			copies[absolute(l.dir, z.File)] = true
+		}
+	}
+	var others []string // each as it is named, and where the links that it is reached by lead
+	for _, f := range l.Files {
+		if !copies[f] {
+			others = append(others, filepath.Join(followed(filepath.Dir(f)), filepath.Base(f)), followed(f))
+		}
+	}
+	told := map[string]bool{}
+	check := func(key, dir string) {
+		if told[dir] {
+			return
+		}
+		told[dir] = true
+		inside := followed(dir) + string(filepath.Separator)
+		if i := slices.IndexFunc(others, func(f string) bool { return strings.HasPrefix(f, inside) }); i >= 0 {
+			report(key, dir+", which has "+others[i], "copies need a folder of their own, with nothing else in it that is read")
+		}
+	}
+	for i, z := range l.Zones {
+		if z.Catalog != nil && z.Catalog.Folder != "" {
+			check(keyOf("zones", i)+".catalog.folder", absolute(l.dir, z.Catalog.Folder))
+		}
+		if len(z.Primaries) > 0 && z.File != "" {
+			check(keyOf("zones", i)+".file", filepath.Dir(absolute(l.dir, z.File)))
+		}
+	}
+}
+
+// followed is where a path leads, as far as it is there.
+func followed(path string) string {
+	if p, err := filepath.Abs(path); err == nil {
+		path = p
+	}
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		return p
+	}
+	return path
 }
