@@ -55,7 +55,8 @@ type ServiceConfig struct {
 	// BandKM: regions at most this much farther than the nearest share its clients
 	// by capacity, in km, 0 to 20000. Optional, default 250. Only for nearest.
 	BandKM *float64 `mapstructure:"band_km"`
-	// Answers is the number of regions in one answer, 1 to 8. Optional, default 1.
+	// Answers is the number of regions in one answer, 1 to 8; above 1, no two of them may have
+	// an address in common. Optional, default 1.
 	Answers int `mapstructure:"answers"`
 	// ECS says whether client subnets (RFC 7871) choose the region: on or off. Off, the resolver's own address does, and
 	// one answer holds for all of its clients. Optional, default on.

@@ -171,6 +171,7 @@ func TestLoadTellsEachProblemOnce(t *testing.T) {
 		{service(func(s *ServiceConfig) { s.TTL = -1 }), svc + ".ttl = -1: 1 to 86400"},
 		{service(func(s *ServiceConfig) { s.TTL = 86401 }), svc + ".ttl = 86401: 1 to 86400"},
 		{service(func(s *ServiceConfig) { s.Answers = 9 }), svc + ".answers = 9: 1 to 8"},
+		{service(func(s *ServiceConfig) { s.Regions[1].Addresses = s.Regions[0].Addresses[:1] }), svc + ".regions[1].addresses = "},
 		{service(func(s *ServiceConfig) { s.BandKM = ptr(-1.0) }), svc + ".band_km = -1: 0 to 20000"},
 		{service(func(s *ServiceConfig) { s.BandKM = ptr(nan) }), svc + ".band_km = NaN: 0 to 20000"},
 		{service(func(s *ServiceConfig) { s.Steer = "failover" }), svc + ".band_km = 0: band_km with steer nearest only"},

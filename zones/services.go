@@ -214,6 +214,11 @@ func (l *loader) members(key string, c *ServiceConfig, s *Service) {
 			}
 		}
 		l.endpoint(key, mc, &m)
+		for _, a := range m.Addrs {
+			if s.Answers > 1 && slices.ContainsFunc(s.Members, func(o Member) bool { return slices.Contains(o.Addrs, a) }) {
+				l.report(key+".addresses", a, "addresses that no other region of the service has, since its answers hold several regions")
+			}
+		}
 		s.Members = append(s.Members, m)
 	}
 	l.alike(key, c, s)
