@@ -10,6 +10,7 @@ import (
 
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
 )
 
 // Transport is how a query came.
@@ -72,7 +73,7 @@ func fast(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter)
 	v.admit(s, source, t)
 	var r result
 	r.resolve(s.Snapshot, v.name(), &v, source)
-	if r.renamed || r.hinted() || r.zone != nil && r.zone.Catalog || r.alias && r.follows(s.Snapshot) {
+	if r.renamed || r.hinted() || t != UDP && r.reach(&v) > zones.MaxPointer || r.zone != nil && r.zone.Catalog || r.alias && r.follows(s.Snapshot) {
 		return nil, false
 	}
 	switch s.limit(t, &v, source, classOf(r.rcode, r.answers > 0, r.aa)) {

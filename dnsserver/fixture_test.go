@@ -31,6 +31,8 @@ ns1 A 192.0.2.53
 mail A 192.0.2.25
 mail AAAA 2001:db8::25
 info TXT "hello"
+mixed 600 A 192.0.2.31
+mixed 60 A 192.0.2.32
 a.b.deep A 192.0.2.7
 *.wild A 192.0.2.8
 *.wild MX 5 mail
@@ -71,7 +73,9 @@ root DNAME .
 in NS ns.in
 in NS ns1
 in DS 12345 13 2 0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF
-` + repeat(20, "hosts MX 10 host%d\n") + repeat(20, "host%d AAAA 2001:db8::25\n"),
+` + repeat(12, "provided MX 10 mx%d.mail.provider.example.net.\n") + repeat(12, "elsewhere NS ns%d.dns.provider.example.net.\n") +
+		repeat(1000, "vast MX 10 mx%d.mail.provider.example.net.\n") + repeat(12, "glued NS ns%d.glued\nns%[1]d.glued A 192.0.2.%[1]d\n") +
+		repeat(20, "hosts MX 10 host%d\n") + repeat(20, "host%d AAAA 2001:db8::25\n"),
 	"in.geo.example.com": "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.55\n",
 	"example.org":        "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 3600\n@ NS ns\nns A 192.0.2.54\nwww A 192.0.2.9\n",
 }

@@ -47,6 +47,23 @@ func (r *result) write(out, q []byte, v *query, limit int) []byte {
 	return w.b
 }
 
+// reach is the most octets up to the end of the records of a reply to the query v.
+func (r *result) reach(v *query) int {
+	n := v.end
+	for _, set := range r.answer[:r.answers] {
+		n += len(set.Packed.Wire)
+	}
+	for _, set := range [...]*zones.RRset{r.authority, r.glue} {
+		if set != nil {
+			n += len(set.Packed.Wire)
+		}
+	}
+	for _, set := range r.extra {
+		n += len(set.Packed.Wire)
+	}
+	return n
+}
+
 // sections appends the records and counts them in the header. It reports false if one had to be left out.
 func (w *writer) sections(r *result) (all bool) {
 	first := len(w.b)
@@ -117,6 +134,6 @@ func (w *writer) append(set *zones.RRset) (records int, ok bool) {
 	if len(w.b)+len(set.Packed.Wire) > w.end {
 		return 0, false
 	}
-	w.b = set.Packed.Append(w.b, w.origin)
+	w.b = set.Packed.Append(w.b, w.start, w.origin)
 	return int(set.Packed.Count), true
 }

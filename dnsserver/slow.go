@@ -394,6 +394,7 @@ func (c *conversation) write(out []byte, limit int) []byte {
 	rcode := m.Rcode
 	m.Rcode &= 0xF // the rest stands in the OPT record (RFC 6891, section 6.1.3)
 	defer func() { m.Rcode = rcode }()
+	asked := c.lower()
 	glue := m.Extra
 	signature := 0
 	if c.tsig != nil {
@@ -403,6 +404,11 @@ func (c *conversation) write(out []byte, limit int) []byte {
 		room := limit - c.v.optSize(c.ede) - signature
 		m.Extra = slices.Concat(glue, slices.Concat(c.extra...))
 		if b, err := m.Pack(); err == nil && len(b) <= room {
+			if asked != "" {
+				if _, err := dns.PackDomainName(asked, b, headerLen, nil, false); err != nil {
+					return c.failed(out)
+				}
+			}
 			start := len(out)
 			out = append(out, b...)
 			if c.v.opt {
@@ -430,6 +436,22 @@ func (c *conversation) write(out []byte, limit int) []byte {
 			return c.failed(out)
 		}
 	}
+}
+
+// lower puts the question's name into lower case, also where it owns records of the answer, and returns it as it was, "" if there is
+// no question. The library compresses only names of one case; once packed, the name gets its case back, and with it what points to it.
+func (c *conversation) lower() (asked string) {
+	if len(c.reply.Question) == 0 {
+		return ""
+	}
+	q := &c.reply.Question[0]
+	asked, q.Name = q.Name, dns.CanonicalName(q.Name)
+	for _, rr := range c.reply.Answer {
+		if rr.Header().Name == asked && asked != q.Name { // a copy: in the zones, names are in lower case
+			rr.Header().Name = q.Name
+		}
+	}
+	return asked
 }
 
 // failed is the reply if none can be packed. What was read from a packet or a zone file packs, and a question with OPT

@@ -194,11 +194,12 @@ func (d *draft) at(key string, recs []record) Match {
 // records gives a node the records of its name.
 func (d *draft) records(n *Node, key string, recs []record) {
 	for set := range sets(recs) {
-		rrset := d.pack(set, n.Name, "")
+		k := d.packer(n.Name, "")
+		rrset := d.pack(k, set)
 		if rrset == nil {
 			continue
 		}
-		rrset.Extra = d.extra(key, set)
+		rrset.Extra = d.extra(k, set)
 		if n.Sets = append(n.Sets, rrset); rrset.Type == dns.TypeDNAME {
 			n.DNAME = rrset
 		}
@@ -208,9 +209,9 @@ func (d *draft) records(n *Node, key string, recs []record) {
 // maxExtra is the most RRsets beside an answer; more hosts than half of these have no place in 1232 octets.
 const maxExtra = 32
 
-// extra is the addresses that the zone has of the hosts that the records at key name (RFC 1035, section 3.3; RFC 2782;
-// RFC 9460, section 4.1), each once.
-func (d *draft) extra(key string, recs []record) (sets []*RRset) {
+// extra is the addresses that the zone has of the hosts that records name (RFC 1035, section 3.3; RFC 2782;
+// RFC 9460, section 4.1), each once. k packed the records.
+func (d *draft) extra(k *packer, recs []record) (sets []*RRset) {
 	seen := map[string]bool{}
 	for _, r := range recs {
 		host := d.host(r.rr)
@@ -220,7 +221,7 @@ func (d *draft) extra(key string, recs []record) (sets []*RRset) {
 		seen[host] = true
 		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			if addresses := d.find(host, t); addresses != nil && len(sets) < maxExtra {
-				if set := d.pack(addresses, textName(key), ""); set != nil {
+				if set := d.pack(k, addresses); set != nil {
 					sets = append(sets, set)
 				}
 			}
@@ -259,17 +260,19 @@ func (d *draft) finish(apex *Node) {
 	d.zone.SOA = apex.RRset(dns.TypeSOA)
 	soa := dns.Copy(d.zone.SOA.RRs[0]).(*dns.SOA)
 	soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
-	d.zone.Negative = d.pack([]record{{rr: soa}}, "", "")
+	d.zone.Negative = d.pack(d.packer("", ""), []record{{rr: soa}})
 }
 
 // cut makes the delegation at a name.
 func (d *draft) cut(key, name string) *Cut {
 	ns := d.find(key, dns.TypeNS)
-	c := &Cut{Name: name, NS: d.pack(ns, "", name)}
+	k := d.packer("", name)
+	c := &Cut{Name: name, NS: d.pack(k, ns)}
 	if ds := d.find(key, dns.TypeDS); ds != nil {
-		c.DS = d.pack(ds, "", name)
+		c.DS = d.pack(d.packer("", name), ds)
 	}
 	var glue []record
+	var beside [][]record
 	for _, r := range ns {
 		host := d.host(r.rr)
 		if host == "" || !isWithin(host, d.apex) {
@@ -279,24 +282,38 @@ func (d *draft) cut(key, name string) *Cut {
 			addresses := d.find(host, t)
 			if isWithin(host, key) {
 				glue = append(glue, addresses...)
-			} else if addresses != nil && len(c.Beside) < maxExtra {
-				c.Beside = append(c.Beside, d.pack(addresses, "", name))
+			} else if addresses != nil && len(beside) < maxExtra {
+				beside = append(beside, addresses)
 			}
 		}
 	}
 	if len(glue) > 0 {
-		c.Glue = d.pack(glue, "", name)
+		c.Glue = d.pack(k, glue)
+	}
+	for _, addresses := range beside {
+		if set := d.pack(k, addresses); set != nil {
+			c.Beside = append(c.Beside, set)
+		}
 	}
 	return c
 }
 
+// packer packs for questions as Pack says.
+func (d *draft) packer(owner, cut string) *packer {
+	k, err := newPacker(owner, cut, d.zone.Name)
+	if err != nil {
+		panic("zones: names that were checked: " + err.Error())
+	}
+	return k
+}
+
 // pack makes an RRset, nil if the records do not fit a message.
-func (d *draft) pack(recs []record, owner, cut string) *RRset {
+func (d *draft) pack(k *packer, recs []record) *RRset {
 	rrs := make([]dns.RR, len(recs))
 	for i, r := range recs {
 		rrs[i] = r.rr
 	}
-	set, err := NewRRset(rrs, owner, cut, d.zone.Name)
+	set, err := k.rrset(rrs)
 	if err != nil {
 		d.problem(recs[0].file, recs[0].line, err.Error(), "records that fit a message")
 		return nil

@@ -34,7 +34,7 @@ wild  HTTPS 1 x.w ipv4hint=0.0.0.0 ipv6hint=::
 		}
 		question := append(make([]byte, 12), wire(name)...)
 		question = append(question, 0, byte(dns.TypeHTTPS), 0, 1)
-		rr, _, err := dns.UnpackRR(set.Packed.Append(question, 12+len(wire(name))-len(wire("example."))), len(question))
+		rr, _, err := dns.UnpackRR(set.Packed.Append(question, 0, 12+len(wire(name))-len(wire("example."))), len(question))
 		if err != nil || rr.String() != set.RRs[0].String() {
 			t.Errorf("%s: packed as %v, %v", name, rr, err)
 		}

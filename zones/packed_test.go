@@ -9,16 +9,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-// message is a question and p behind it, as a server sends it.
-func message(t interface{ Fatal(...any) }, qname, origin string, p *Packed) []byte {
+// message is a question and sets behind it, as a server sends it.
+func message(t interface{ Fatal(...any) }, qname, origin string, sets ...*RRset) []byte {
 	b := make([]byte, 12, 1<<16)
-	b[5], b[6], b[7] = 1, byte(p.Count>>8), byte(p.Count)
+	b[5] = 1
 	n, err := dns.PackDomainName(qname, b[:cap(b)], 12, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b = append(b[:n], 0, 1, 0, 1)
-	return p.Append(b, n-len(wire(origin)))
+	records := 0
+	for _, set := range sets {
+		if set != nil {
+			b = set.Packed.Append(b, 0, n-len(wire(origin)))
+			records += int(set.Packed.Count)
+		}
+	}
+	b[6], b[7] = byte(records>>8), byte(records)
+	return b
 }
 
 // sameRecords tells if the message holds rrs, owner names that are star being qname.
@@ -118,17 +126,25 @@ func TestPackedRecordsAreTheRecords(t *testing.T) {
 			}
 			rrs = append(rrs, rr)
 		}
-		p, err := Pack(rrs, owner, cut, origin)
+		k, err := newPacker(owner, cut, origin)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := message(t, qname, origin, &p)
-		sameRecords(t, b, rrs, owner, qname)
-		for i, f := range p.Fixes {
-			if i > 0 && f.At <= p.Fixes[i-1].At {
-				t.Fatal("fixes are not in order")
+		var runs []*RRset // that stand one behind the other
+		for rest := rrs; len(rest) > 0; {
+			n := rapid.IntRange(1, len(rest)).Draw(t, "records in a run")
+			set, err := k.rrset(rest[:n])
+			if err != nil {
+				t.Fatal(err)
 			}
+			for i, f := range set.Packed.Fixes {
+				if i > 0 && f.At <= set.Packed.Fixes[i-1].At {
+					t.Fatal("fixes are not in order")
+				}
+			}
+			runs, rest = append(runs, set), rest[n:]
 		}
+		sameRecords(t, message(t, qname, origin, runs...), rrs, owner, qname)
 	})
 }
 
@@ -161,6 +177,38 @@ func TestPackCompresses(t *testing.T) {
 	}
 }
 
+// Names compress against those before them, in their own case, as far back as a pointer reaches.
+func TestPackCompressesAgainstItself(t *testing.T) {
+	far := "\"" + strings.Repeat("x", 255) + "\""
+	for _, c := range []struct {
+		why, zone string
+		size      int // of the last record's owner and rdata
+	}{
+		{"one provider", "@ MX 1 mx1.mail.example.net.\n@ MX 2 mx2.mail.example.net.\n", 2 + 2 + 4 + 2},
+		{"the same name", "@ MX 1 mx.example.net.\n@ MX 2 mx.example.net.\n", 2 + 2 + 2},
+		{"another case", "@ MX 1 mx.example.net.\n@ MX 2 MX.example.net.\n", 2 + 2 + 3 + 2},
+		{"within one record", "@ SOA ns.example.net. ns.example.net. 1 2 3 4 5\n", 2 + 16 + 2 + 20},
+		{"an owner", "ns.example.net. A 192.0.2.1\nns.example.net. A 192.0.2.2\n", 2 + 4},
+		{"not in types that came later", "@ MX 1 mx.example.net.\n@ SRV 1 1 1 mx.example.net.\n", 2 + 6 + 16},
+		{"too far back", "@ TXT " + strings.Repeat(far, 63) + "\n@ TXT " + far + "\n@ MX 1 mx.example.net.\n@ MX 1 mx.example.net.\n", 2 + 2 + 16},
+	} {
+		var rrs []dns.RR
+		z := dns.NewZoneParser(strings.NewReader("$TTL 60\n"+c.zone), "a.example.", "")
+		for rr, ok := z.Next(); ok; rr, ok = z.Next() {
+			rrs = append(rrs, rr)
+		}
+		all, err := NewRRset(rrs, "a.example.", "", "a.example.")
+		if err != nil {
+			t.Fatalf("%s: %v", c.why, err)
+		}
+		before, err := Pack(rrs[:len(rrs)-1], "a.example.", "", "a.example.")
+		if got := len(all.Packed.Wire) - len(before.Wire) - 10; err != nil || got != c.size {
+			t.Errorf("%s: %d octets, want %d (%v)", c.why, got, c.size, err)
+		}
+		sameRecords(t, message(t, "a.example.", "a.example.", all), rrs, "", "")
+	}
+}
+
 func TestPackRefuses(t *testing.T) {
 	rr, _ := dns.NewRR("www.example. A 192.0.2.1")
 	long, _ := dns.NewRR("www.example. TXT " + strings.Repeat("\""+strings.Repeat("x", 255)+"\" ", 250))
@@ -185,7 +233,7 @@ func TestAppendDoesNotAllocateNorChangeThePacked(t *testing.T) {
 	p := &s.Find(wire("geo.example.com.")).Node.RRset(dns.TypeSOA).Packed
 	before := bytes.Clone(p.Wire)
 	b := make([]byte, 0, 512)
-	if n := testing.AllocsPerRun(100, func() { p.Append(b, 12) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { p.Append(b, 0, 12) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	if !bytes.Equal(before, p.Wire) {

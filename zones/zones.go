@@ -109,8 +109,8 @@ type Cut struct {
 	Name   string   // absolute, lower case
 	NS     *RRset   // packed for a query name at or below the cut, as all here are
 	DS     *RRset   // nil if none
-	Glue   *RRset   // addresses of the servers at or below the cut, which a referral must carry (RFC 9471); nil if none; names and types mixed
-	Beside []*RRset // addresses that the zone has of the other servers, which a referral may carry
+	Glue   *RRset   // addresses of the servers at or below the cut, which a referral must carry (RFC 9471), right behind NS; nil if none; names and types mixed
+	Beside []*RRset // addresses that the zone has of the other servers, which a referral may carry, right behind these
 }
 
 // An RRset is the records of one name and type, parsed and packed.
@@ -121,7 +121,7 @@ type RRset struct {
 	Packed Packed     // ready to be copied behind a question for this name
 	Sigs   Packed     // its RRSIGs, copied when DO is set; empty while unsigned
 	Hints  []*Service // by position in RRs: whose addresses the record's hints are; nil if none of the records has such
-	Extra  []*RRset   // addresses that the zone has of the names in RRs, packed for the same question, to be added where they fit
+	Extra  []*RRset   // addresses that the zone has of the names in RRs, packed to stand, as far as they fit, right behind these
 }
 
 // Kind says how a name was found.
