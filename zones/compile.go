@@ -51,6 +51,7 @@ func (d *draft) check() {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
+	d.checkUnsigned(keys)
 	for _, key := range keys {
 		d.tidy(key)
 		d.checkName(key)
@@ -61,6 +62,19 @@ func (d *draft) check() {
 	}
 	if ns == nil {
 		d.problem("", 0, "no NS record at the apex", "at least one NS at "+d.zone.Name)
+	}
+}
+
+// checkUnsigned tells if the zone is signed: served without its signatures, it would be bogus to whoever validates.
+func (d *draft) checkUnsigned(keys []string) {
+	for _, key := range keys {
+		for _, r := range d.names[key] {
+			switch t := r.rr.Header().Rrtype; t {
+			case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM:
+				d.problem(r.file, r.line, fmt.Sprintf("%s at %s: nearcast serves no signatures yet", dns.Type(t), r.rr.Header().Name), "a zone that is not signed")
+				return
+			}
+		}
 	}
 }
 
