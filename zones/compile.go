@@ -133,6 +133,8 @@ func (d *draft) checkName(key string) {
 			d.problem(r.file, r.line, fmt.Sprintf("%d %s records at %s", len(set), dns.Type(t), name), "one")
 		case t == dns.TypeNS && isWildcard(key):
 			d.problem(r.file, r.line, "NS at the wildcard "+name, "NS at names without \"*\" (RFC 4592, section 4.2)")
+		case (t == dns.TypeSVCB || t == dns.TypeHTTPS) && !d.fed: // else the primaries' to mend
+			d.checkMandatory(set)
 		}
 	}
 	if cname == nil {
@@ -144,6 +146,15 @@ func (d *draft) checkName(key string) {
 		default:
 			d.problem(r.file, r.line, fmt.Sprintf("%s beside the CNAME at %s", dns.Type(r.rr.Header().Rrtype), r.rr.Header().Name), "a CNAME and no other data")
 			return
+		}
+	}
+}
+
+// checkMandatory tells which records of SVCB or HTTPS are malformed (RFC 9460, section 8).
+func (d *draft) checkMandatory(set []record) {
+	for _, r := range set {
+		if key, ok := lacks(SVCB(r.rr)); ok {
+			d.problem(r.file, r.line, fmt.Sprintf("%s at %s without its mandatory %v", dns.Type(r.rr.Header().Rrtype), r.rr.Header().Name, key), "each mandatory key with a value")
 		}
 	}
 }

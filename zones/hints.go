@@ -60,10 +60,15 @@ func (l *loader) hint(d *draft, r record, n *Node) (svc *Service, filled bool) {
 	}
 	var at *Node
 	if wire, err := wireName(target); err == nil {
-		at = l.set.Find([]byte(wire)).Node
+		if m := l.set.Find([]byte(wire)); m.Kind == Exact || m.Kind == Wildcard {
+			at = m.Node
+		}
 	}
-	none := at == nil || at.Cut != nil || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME
+	none := at == nil || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME
 	switch {
+	case !d.fed && (isMandatory(rr, dns.SVCB_IPV4HINT) || isMandatory(rr, dns.SVCB_IPV6HINT)): // there may be none
+		d.problem(r.file, r.line, "hints of "+target+" that are mandatory", "hints that may be left out, where they are asked for")
+		return nil, false
 	case none && d.fed:
 		FillHints(rr)
 		return nil, true
@@ -103,8 +108,30 @@ func Hinted(rr *dns.SVCB) bool {
 
 func asksForHints(hint []net.IP) bool { return len(hint) == 1 && hint[0].IsUnspecified() }
 
+// mandatory are the keys that a record's askers must know (RFC 9460, section 8).
+func mandatory(rr *dns.SVCB) []dns.SVCBKey {
+	for _, v := range rr.Value {
+		if m, ok := v.(*dns.SVCBMandatory); ok {
+			return m.Code
+		}
+	}
+	return nil
+}
+
+func isMandatory(rr *dns.SVCB, key dns.SVCBKey) bool { return slices.Contains(mandatory(rr), key) }
+
+// lacks is a mandatory key that a record has not, which makes it malformed; ok is false if there is none.
+func lacks(rr *dns.SVCB) (key dns.SVCBKey, ok bool) {
+	for _, key := range mandatory(rr) {
+		if !slices.ContainsFunc(rr.Value, func(v dns.SVCBKeyValue) bool { return v.Key() == key }) {
+			return key, true
+		}
+	}
+	return 0, false
+}
+
 // FillHints gives a record that asks for hints the addresses of RRsets of A and AAAA; what it asks for and there is none of
-// is left out.
+// is left out, and mandatory no longer.
 func FillHints(rr *dns.SVCB, sets ...*RRset) {
 	var v4, v6 []net.IP
 	for _, set := range sets {
@@ -121,24 +148,31 @@ func FillHints(rr *dns.SVCB, sets ...*RRset) {
 		}
 	}
 	var values []dns.SVCBKeyValue
+	left := map[dns.SVCBKey]bool{} // out
 	for _, v := range rr.Value {
 		switch hint := v.(type) {
 		case *dns.SVCBIPv4Hint:
 			if asksForHints(hint.Hint) {
-				v = &dns.SVCBIPv4Hint{Hint: v4}
-				if v4 == nil {
-					continue
-				}
+				v, left[v.Key()] = &dns.SVCBIPv4Hint{Hint: v4}, v4 == nil
 			}
 		case *dns.SVCBIPv6Hint:
 			if asksForHints(hint.Hint) {
-				v = &dns.SVCBIPv6Hint{Hint: v6}
-				if v6 == nil {
-					continue
-				}
+				v, left[v.Key()] = &dns.SVCBIPv6Hint{Hint: v6}, v6 == nil
 			}
 		}
-		values = append(values, v)
+		if !left[v.Key()] {
+			values = append(values, v)
+		}
 	}
-	rr.Value = values
+	rr.Value = nil
+	for _, v := range values { // those of copies are shared
+		if m, ok := v.(*dns.SVCBMandatory); ok {
+			keys := slices.DeleteFunc(slices.Clone(m.Code), func(key dns.SVCBKey) bool { return left[key] })
+			if len(keys) == 0 {
+				continue
+			}
+			v = &dns.SVCBMandatory{Code: keys}
+		}
+		rr.Value = append(rr.Value, v)
+	}
 }

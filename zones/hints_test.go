@@ -40,3 +40,28 @@ wild  HTTPS 1 x.w ipv4hint=0.0.0.0 ipv6hint=::
 		}
 	}
 }
+
+// What is left out is not mandatory.
+func TestHintsLeftOut(t *testing.T) {
+	a, err := dns.NewRR("x. 60 IN A 192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := &RRset{RRs: []dns.RR{a}}
+	for text, want := range map[string]string{
+		"mandatory=ipv4hint,ipv6hint ipv4hint=0.0.0.0 ipv6hint=::": `mandatory="ipv4hint" ipv4hint="192.0.2.1"`,
+		"mandatory=ipv6hint ipv4hint=0.0.0.0 ipv6hint=::":          `ipv4hint="192.0.2.1"`,
+		"mandatory=ipv6hint ipv6hint=2001:db8::1":                  `mandatory="ipv6hint" ipv6hint="2001:db8::1"`,
+	} {
+		rr, err := dns.NewRR("x. 60 IN HTTPS 1 . " + text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := rr.String()
+		filled := dns.Copy(rr)
+		FillHints(SVCB(filled), set)
+		if got := strings.TrimPrefix(filled.String(), filled.Header().String()); got != "1 . "+want || rr.String() != before {
+			t.Errorf("%s: %s of %s, want %s", text, got, rr, want)
+		}
+	}
+}

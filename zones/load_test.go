@@ -140,6 +140,11 @@ func TestLoadTellsEachProblemOnce(t *testing.T) {
 		{service(func(c *ServiceConfig) { c.ECS = "yes" }), svc + ".ecs = yes: on or off"},
 		{text("h HTTPS 1 nobody ipv4hint=0.0.0.0\n"), "zones[0].file = geo.zone:"},
 		{text("h HTTPS 1 www.example.net. ipv6hint=::\n"), "zones[0].file = geo.zone:"},
+		{text("d DNAME mail\nd A 192.0.2.1\nh HTTPS 1 x.d ipv4hint=0.0.0.0\n"), "zones[0].file = geo.zone:11: hints of x.d.geo.example.com., which has no addresses here"},
+		{text("h HTTPS 1 mail mandatory=ipv4hint ipv4hint=0.0.0.0\n"), "zones[0].file = geo.zone:9: hints of mail.geo.example.com. that are mandatory"},
+		{text("h HTTPS 1 mail mandatory=alpn,port port=1\n"), "zones[0].file = geo.zone:9: HTTPS at h.geo.example.com. without its mandatory alpn: each mandatory"},
+		{text("x RRSIG A 8 2 300 20300101000000 20200101000000 1 geo.example.com. AAAA\nx NSEC a A\n"), "zones[0].file = geo.zone:9: RRSIG at x.geo.example.com.: nearcast serves no signatures yet"},
+		{text("@ NSEC3PARAM 1 0 0 -\n"), "zones[0].file = geo.zone:9: NSEC3PARAM at geo.example.com.: nearcast"},
 
 		{func(w *world) { w.zones[0].Name = "" }, "zones[0].name = : a domain name"},
 		{func(w *world) { w.zones[0].Name = "a b" }, "zones[0].name = a b: a domain name"},
