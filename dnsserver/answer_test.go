@@ -17,7 +17,11 @@ import (
 	"github.com/nearcast/nearcast/zones"
 )
 
-const negative = "@ 60 soa ns1 hostmaster 1 3600 600 604800 60"
+var negative = negativeFor(60)
+
+func negativeFor(ttl int) string {
+	return fmt.Sprintf("@ %d soa ns1 hostmaster 1 3600 600 604800 60", ttl)
+}
 
 // Both ways give these replies.
 func TestAnswer(t *testing.T) {
@@ -105,6 +109,11 @@ func TestAnswer(t *testing.T) {
 		{"www TXT", "NOERROR aa | - | " + negative},
 		{"four A", "NOERROR aa | four 30 a 192.0.2.111, four 30 a 192.0.2.112"},
 		{"four AAAA", "NOERROR aa | - | " + negative},
+		{"half AAAA", "NOERROR aa | - | " + negativeFor(30)}, // another region has some
+		{"half TXT", "NOERROR aa | - | " + negative},
+		{"half AAAA +edns=512", "NOERROR aa | - | " + negativeFor(30) + " | opt 1232"},
+		{"tohalf HTTPS", "NOERROR aa | tohalf 30 https 1 half"},
+		{"downhalf AAAA +edns", "NOERROR aa | - | " + negativeFor(10) + " | opt 1232 ede 0 all regions down: failing open"},
 		{"both A", "NOERROR aa | both 30 a 192.0.2.131, both 30 a 192.0.2.132"},
 		{"x.apps A", "NOERROR aa | x.apps 30 a 192.0.2.141"},
 		{"x.apps AAAA", "NOERROR aa | - | " + negative},

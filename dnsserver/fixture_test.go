@@ -86,6 +86,7 @@ both HTTPS 1 . ipv4hint=0.0.0.0 ipv6hint=::
 web HTTPS 1 four ipv4hint=0.0.0.0
 web HTTPS 2 mail ipv4hint=0.0.0.0 ipv6hint=::
 lost HTTPS 1 down ipv4hint=0.0.0.0
+tohalf HTTPS 1 half ipv6hint=::
 `
 
 // chain is n aliases, each of the next.
@@ -130,6 +131,8 @@ func services() []zones.ServiceConfig {
 		{Name: "*.apps", Steer: "failover", Regions: members(member("us", "192.0.2.141"))},
 		{Name: "extra", Steer: "failover", Regions: members(member("us", "192.0.2.151"))},
 		{Name: "down", Steer: "failover", Checked: true, Regions: members(member("us", "192.0.2.161"), member("eu", "192.0.2.162"))},
+		{Name: "half", Steer: "failover", Regions: members(member("eu", "192.0.2.171"), member("us", "192.0.2.172", "2001:db8::172"))},
+		{Name: "downhalf", Steer: "failover", Checked: true, Regions: members(member("eu", "192.0.2.173"), member("us", "2001:db8::174"))},
 		{Name: "downhop", Steer: "failover", Regions: members(host("us", "down.geo.example.com"))},
 	}
 }

@@ -57,6 +57,9 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 		if r.answers == 0 {
 			r.authority = m.Zone.Negative
 		}
+		if r.answers == 0 && r.pick.Negative != nil {
+			r.authority = r.pick.Negative
+		}
 	}
 }
 

@@ -368,6 +368,9 @@ func (c *conversation) hint(set *zones.RRset, rrs []dns.RR) {
 			if c.ede == nil {
 				c.ede = ede
 			}
+			if p.Negative != nil {
+				ttl = min(ttl, p.Negative.TTL)
+			}
 			for _, a := range p.Sets[:p.N] {
 				if a != nil {
 					addresses = append(addresses, a)

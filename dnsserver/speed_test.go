@@ -9,7 +9,7 @@ func TestFastWayDoesNotAllocate(t *testing.T) {
 	meter := &Meter{}
 	for _, query := range []string{
 		"ns1 A", "gone A +edns", "x.wild MX +do", "x.child A", "example.com. A", "www AAAA", "one A +ecs=203.0.113.0/24",
-		"both A +ecs=64:ff9b::cb00:7100/120", "cdn A", "aliasout A", "down A +edns", "big TXT",
+		"both A +ecs=64:ff9b::cb00:7100/120", "cdn A", "aliasout A", "down A +edns", "big TXT", "half AAAA",
 	} {
 		q := ask(t, query)
 		n := testing.AllocsPerRun(100, func() {

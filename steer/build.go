@@ -56,7 +56,7 @@ func (s *Snapshot) SameAnswers(o *Snapshot) bool {
 // face compiles one service's answers for one family.
 func (s *Snapshot) face(svc *zones.Service, f family, previous *Snapshot) face {
 	if !slices.ContainsFunc(svc.Members, func(m zones.Member) bool { return has(m, f) }) {
-		// Every client gets the same NODATA.
+		// Every client gets the same NODATA, which lives as long as the zone's others.
 		return face{choices: []choice{{group: group{members: []uint16{0}, tier: Up}, sets: []*zones.RRset{nil}}}}
 	}
 	states := make([]State, len(svc.Members))
@@ -88,23 +88,46 @@ func (s *Snapshot) choice(svc *zones.Service, g group, f family) choice {
 		ch.weights = append(ch.weights, s.beliefs[svc.Index][j].weight)
 		ch.sets = append(ch.sets, s.records(svc, m, s.beliefs[svc.Index][j], g, f))
 	}
+	if slices.Contains(ch.sets, nil) {
+		ch.negative = denial(svc, g)
+	}
 	return ch
+}
+
+// ttl is how long an answer of the group's regions lives.
+func (g group) ttl(svc *zones.Service) uint32 {
+	if g.failOpen {
+		return min(svc.TTL, failOpenTTL)
+	}
+	return svc.TTL
+}
+
+// denial denies a type that the group's regions have not, but others may: it lives no longer than their answers would. Nil if the
+// zone has no records.
+func denial(svc *zones.Service, g group) *zones.RRset {
+	static := svc.Zone.Negative
+	if static == nil || static.TTL <= g.ttl(svc) {
+		return static
+	}
+	soa := dns.Copy(static.RRs[0])
+	soa.Header().Ttl = g.ttl(svc)
+	set, err := zones.NewRRset([]dns.RR{soa}, "", "", svc.Zone.Name)
+	if err != nil {
+		panic(fmt.Sprintf("the SOA of %s that was packed before does not pack: %v", svc.Zone.Name, err))
+	}
+	return set
 }
 
 // records are one member's records of one family: those of its endpoints that are in
 // the group's tier or better, all of them if the group fails open. Nil if it has none.
 func (s *Snapshot) records(svc *zones.Service, m zones.Member, b belief, g group, f family) *zones.RRset {
-	ttl := svc.TTL
-	if g.failOpen {
-		ttl = min(ttl, failOpenTTL)
-	}
 	var rrs []dns.RR
 	for i, e := range endpoints(m) {
 		if e.family != f {
 			continue
 		}
 		if b.endpoints[i] == healthmesh.Up || g.failOpen || g.tier == Unknown && b.endpoints[i] == healthmesh.Unknown {
-			rrs = append(rrs, record(svc.Name, ttl, e))
+			rrs = append(rrs, record(svc.Name, g.ttl(svc), e))
 		}
 	}
 	if rrs == nil {

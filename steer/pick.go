@@ -29,6 +29,7 @@ type Pick struct {
 	N        int                      // how many of these hold; at least 1
 	Scope    int                      // the widest prefix around the client with this answer, in bits of its address family
 	FailOpen bool                     // no region can answer: these stand in as if they could
+	Negative *zones.RRset             // denies the type if none of Sets is there; nil: as the zone does, whatever the regions' health
 }
 
 // choice is one group of regions with all that a pick among them needs.
@@ -37,6 +38,8 @@ type choice struct {
 	seeds   []uint64  // by position in group.members
 	weights []float64 // effective capacity, above 0
 	sets    []*zones.RRset
+
+	negative *zones.RRset // of a Pick
 }
 
 // face is how a service answers queries for one family of endpoints.
@@ -53,7 +56,7 @@ func (s *Snapshot) Pick(svc *zones.Service, qtype uint16, c geo.Client) Pick {
 	f := &s.faces[svc.Index][familyOf(svc, qtype)]
 	class, bits := f.lookup(c.Addr)
 	ch := &f.choices[class]
-	p := Pick{Scope: bits, FailOpen: ch.failOpen}
+	p := Pick{Scope: bits, FailOpen: ch.failOpen, Negative: ch.negative}
 	if len(ch.members) == 1 {
 		p.add(ch, 0)
 		return p
