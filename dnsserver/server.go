@@ -80,7 +80,7 @@ const (
 	tooLong                  // a query of more than maxQuery octets
 	panicked                 // a defect of this program
 	sendError                // the kernel refused the reply
-	tcpLimit                 // too many connections: the oldest, or a client's newest
+	tcpLimit                 // too many connections: see crowd
 	badProxy                 // a balancer that does not tell whose query it is
 	noHandshake              // TLS did not come about
 	causes

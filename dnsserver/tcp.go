@@ -13,43 +13,39 @@ import (
 	"time"
 )
 
-// The bounds of TCP and TLS (RFC 7766, section 6.2).
+// The bounds of TCP and TLS (RFC 7766, section 6.2); those of connections are a crowd's.
 const (
-	maxConns       = 1000                   // of one address: each holds some 10 KiB, with TLS some 30, and a file
-	maxClientConns = 100                    // of one client network: one resolver's share of maxConns
-	idleTime       = 10 * time.Second       // without a query
-	messageTime    = 5 * time.Second        // from a query's first octet to its last, and for what comes before the first
-	writeTime      = 5 * time.Second        // for replies to be taken
-	maxUnsent      = 64 << 10               // octets of replies that are gathered before they are sent
-	acceptPause    = 100 * time.Millisecond // after accept failed: mostly, files have run out
+	idleTime    = 10 * time.Second       // without a query
+	messageTime = 5 * time.Second        // from a query's first octet to its last, and for what comes before the first
+	writeTime   = 5 * time.Second        // for replies to be taken
+	maxUnsent   = 64 << 10               // octets of replies that are gathered before they are sent
+	acceptPause = 100 * time.Millisecond // after accept failed: mostly, files have run out
 )
 
 // A tcpListener answers on the connections of one address. Its goroutine accepts; each connection has one of its own.
-//
-// A new connection always finds room: where there are maxConns, the one whose last query is the longest ago has to go,
-// so that connections that are held open for nothing, or that drip, keep nobody out.
 type tcpListener struct {
 	s  *Server
 	ln *net.TCPListener
 	t  Transport // TCP or TLS
 
 	mu      sync.Mutex
-	conns   list.List            // of *tcpConn, by their last query
-	clients map[netip.Prefix]int // connections by client network
+	conns   crowd
 	closing bool
 }
 
-// A tcpConn is one connection. Its goroutine owns all but place.
+// A tcpConn is one connection. Its goroutine owns all but what a crowd notes.
 type tcpConn struct {
 	net.Conn
-	tcp    *net.TCPConn // below TLS
-	source netip.Addr
-	client netip.Prefix  // counted for; not valid before it is
-	place  *list.Element // in the listener's list; guarded by its mutex
+	tcp     *net.TCPConn // below TLS
+	source  netip.Addr
+	proxied bool // a balancer's: source is the balancer's until its header is read
+
+	share *share        // guarded by the listener's mutex; nil if it is in no crowd
+	place *list.Element // in the share
 }
 
 func newTCPListener(s *Server, ln *net.TCPListener, t Transport) *tcpListener {
-	return &tcpListener{s: s, ln: ln, t: t, clients: map[netip.Prefix]int{}}
+	return &tcpListener{s: s, ln: ln, t: t, conns: crowd{shares: map[netip.Prefix]*share{}}}
 }
 
 // run accepts until ctx ends, then waits for the connections, within a bound.
@@ -63,8 +59,12 @@ func (l *tcpListener) run(ctx context.Context) {
 			pauseFor(ctx, acceptPause)
 			continue
 		}
-		c := &tcpConn{Conn: conn, tcp: conn}
-		if !l.admit(c) {
+		c := &tcpConn{Conn: conn, tcp: conn, source: sourceOf(conn)}
+		client := clientNetwork(c.source)
+		if c.proxied = l.s.settings.Load().isProxy(c.source); c.proxied {
+			client = noClient
+		}
+		if !l.admit(c, client) {
 			conn.Close()
 			continue
 		}
@@ -79,68 +79,42 @@ func (l *tcpListener) run(ctx context.Context) {
 	cut.Stop()
 }
 
-// admit takes a connection in, unless the listener closes; one that is in may have to go.
-func (l *tcpListener) admit(c *tcpConn) bool {
+// admit takes a connection in as one of a client network. It reports false if the client has its share, or the
+// listener closes.
+func (l *tcpListener) admit(c *tcpConn, client netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closing {
-		return false
-	}
-	if l.conns.Len() >= maxConns {
-		l.s.drop(tcpLimit)
-		oldest := l.conns.Front()
-		l.conns.Remove(oldest)
-		oldest.Value.(*tcpConn).tcp.Close() // its goroutine ends by that
-	}
-	c.place = l.conns.PushBack(c)
-	return true
+	return !l.closing && l.add(c, client)
 }
 
-// claim counts a connection for its client, unless that has too many.
-func (l *tcpListener) claim(c *tcpConn) bool {
-	client := clientNetwork(c.source)
+// claim makes a balancer's connection one of a client network. It reports false if that has its share, or the connection
+// had to go.
+func (l *tcpListener) claim(c *tcpConn, client netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.clients[client] >= maxClientConns {
-		l.s.drop(tcpLimit)
+	if c.share == nil {
 		return false
 	}
-	c.client = client
-	l.clients[client]++
-	return true
+	l.conns.remove(c)
+	return l.add(c, client)
 }
 
-// touch notes a query.
-func (l *tcpListener) touch(c *tcpConn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns.MoveToBack(c.place)
+func (l *tcpListener) add(c *tcpConn, client netip.Prefix) bool {
+	gone, ok := l.conns.add(c, client)
+	if gone != nil {
+		gone.tcp.Close() // its goroutine ends by that
+	}
+	if gone != nil || !ok {
+		l.s.drop(tcpLimit)
+	}
+	return ok
 }
 
 func (l *tcpListener) release(c *tcpConn) {
 	c.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns.Remove(c.place)
-	if !c.client.IsValid() {
-		return
-	}
-	if l.clients[c.client]--; l.clients[c.client] == 0 {
-		delete(l.clients, c.client)
-	}
-}
-
-// clientNetwork is what one client can have all addresses of: an IPv4 address, or an IPv6 /64.
-func clientNetwork(a netip.Addr) netip.Prefix {
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, err := a.Prefix(bits)
-	if err != nil { // no address: the peer has gone
-		return netip.Prefix{}
-	}
-	return p
+	l.conns.remove(c)
 }
 
 func sourceOf(conn net.Conn) netip.Addr {
@@ -156,30 +130,25 @@ func (l *tcpListener) hurry(t time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
-	for e := l.conns.Front(); e != nil; e = e.Next() {
-		e.Value.(*tcpConn).tcp.SetReadDeadline(t)
-	}
+	l.conns.each(func(c *tcpConn) { c.tcp.SetReadDeadline(t) })
 }
 
 // cut closes every connection.
 func (l *tcpListener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for e := l.conns.Front(); e != nil; e = e.Next() {
-		e.Value.(*tcpConn).tcp.Close()
-	}
+	l.conns.each(func(c *tcpConn) { c.tcp.Close() })
 }
 
 func (l *tcpListener) open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.conns.Len()
+	return l.conns.size
 }
 
-// greet does what comes before the first query: a balancer's header, the count of the client's connections, TLS.
+// greet does what comes before the first query: a balancer's header, with the count of the client's connections, and TLS.
 func (l *tcpListener) greet(c *tcpConn) bool {
-	settings := l.s.settings.Load()
-	if c.source = sourceOf(c.tcp); settings.isProxy(c.source) {
+	if c.proxied {
 		if l.deadline(c, messageTime) != nil {
 			return false
 		}
@@ -191,9 +160,9 @@ func (l *tcpListener) greet(c *tcpConn) bool {
 		if source.IsValid() {
 			c.source = source
 		}
-	}
-	if !l.claim(c) {
-		return false
+		if !l.claim(c, clientNetwork(c.source)) {
+			return false
+		}
 	}
 	if l.t != TLS {
 		return true
@@ -223,7 +192,6 @@ func (l *tcpListener) serve(c *tcpConn) {
 		if err != nil {
 			return
 		}
-		l.touch(c)
 		scene := l.s.scene()
 		if isTransfer(q) {
 			if l.send(c, out) != nil || l.transfer(c, q, &scene, meter) != nil {

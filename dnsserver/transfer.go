@@ -181,10 +181,7 @@ func (l *tcpListener) transfer(c *tcpConn, q []byte, scene *Scene, meter *locked
 	meter.Lock()
 	meter.query(scene.Snapshot.Set, zone, talk.v.qtype, talk.reply.Rcode, l.t)
 	meter.Unlock()
-	send := func(b []byte) error {
-		l.touch(c)
-		return l.send(c, b)
-	}
+	send := func(b []byte) error { return l.send(c, b) }
 	if talk.parts != nil {
 		return talk.stream(send)
 	}

@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -277,63 +276,6 @@ func TestProxy(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// Connections that are held open for nothing keep nobody out, and those that ask stay.
-func TestIdlestConnectionMakesRoom(t *testing.T) {
-	s, _ := start(t, "127.0.0.1:0")
-	from := func(host int) net.Conn {
-		t.Helper()
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(host))}, Timeout: patience}
-		conn, err := d.Dial("tcp", s.Addrs()[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		return conn
-	}
-	ask := func(conn net.Conn) {
-		t.Helper()
-		if _, err := conn.Write(framed(t, question("mail"))); err != nil {
-			t.Fatal(err)
-		}
-		readFramed(t, conn)
-	}
-	busy := from(1)
-	ask(busy)
-	var idle []net.Conn
-	for i := range maxConns + maxConns/2 {
-		idle = append(idle, from(2+i/maxClientConns))
-		if i%10 == 0 {
-			ask(busy)
-		}
-	}
-	ask(busy)
-	fresh := from(200)
-	ask(fresh)
-	gone := 0
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for _, conn := range idle[:maxConns/2] {
-		wg.Go(func() {
-			if n, err := conn.Read(make([]byte, 1)); n == 0 && err != nil && !os.IsTimeout(err) {
-				mu.Lock()
-				defer mu.Unlock()
-				gone++
-			}
-		})
-	}
-	wg.Wait()
-	if gone < maxConns/2 {
-		t.Errorf("%d of the %d idlest connections are cut", gone, maxConns/2)
-	}
-	if n := gather(t, s)["nearcast_tcp_connections"][""]; n > maxConns {
-		t.Errorf("%v connections are open", n)
-	}
-	ask(busy)
 }
 
 // FuzzProxyHeader holds the two readers of a header together, and to what the protocol says of it.
