@@ -7,7 +7,7 @@ import (
 
 // The bounds of a crowd (RFC 7766, section 6.2).
 const (
-	maxConns       = 1000 // of one listener: each holds some 10 KiB, with TLS some 30, and a file
+	maxConns       = 1000 // of one listener: each holds some 10 KiB, with TLS some 20, maxKept octets, and a file
 	maxClientConns = 100  // of one client network: one resolver's share of maxConns
 )
 

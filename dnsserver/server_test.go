@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -281,6 +282,41 @@ func TestPipelining(t *testing.T) {
 	for i, id := range ids {
 		if m := readFramed(t, conn); m.Id != id || len(m.Answer) != 1 {
 			t.Fatalf("reply %d is %v", i, m)
+		}
+	}
+}
+
+// A connection that had large replies holds no room for such.
+func TestLargeRepliesLeaveNothing(t *testing.T) {
+	s, _ := start(t, "127.0.0.1:0")
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what pools keep goes with the second
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	q := question("big")
+	q.Question[0].Qtype = dns.TypeTXT
+	many := bytes.Repeat(framed(t, q), maxUnsent/4000)
+	const conns = 50
+	before := heap()
+	for range conns {
+		conn := dial(t, s)
+		if _, err := conn.Write(many); err != nil {
+			t.Fatal(err)
+		}
+		for range maxUnsent / 4000 {
+			readFramed(t, conn)
+		}
+	}
+	for end := time.Now().Add(idleTime / 2); ; time.Sleep(time.Millisecond) { // the last may not have come back from its write
+		each := (heap() - before) / conns
+		if each < 2*maxKept {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("a connection holds %d octets", each)
 		}
 	}
 }

@@ -19,6 +19,7 @@ const (
 	messageTime = 5 * time.Second        // from a query's first octet to its last, and for what comes before the first
 	writeTime   = 5 * time.Second        // for replies to be taken
 	maxUnsent   = 64 << 10               // octets of replies that are gathered before they are sent
+	maxKept     = 16 << 10               // octets of room for replies that a connection keeps once they are sent
 	acceptPause = 100 * time.Millisecond // after accept failed: mostly, files have run out
 )
 
@@ -200,7 +201,7 @@ func (l *tcpListener) serve(c *tcpConn) {
 			if _, err := in.Discard(len(q)); err != nil {
 				return
 			}
-			out = out[:0]
+			out = empty(out)
 			continue
 		}
 		start := len(out)
@@ -222,8 +223,16 @@ func (l *tcpListener) serve(c *tcpConn) {
 		if l.send(c, out) != nil {
 			return
 		}
-		out = out[:0]
+		out = empty(out)
 	}
+}
+
+// empty is the room for replies once they are sent; a large one is given back.
+func empty(out []byte) []byte {
+	if cap(out) > maxKept {
+		return nil
+	}
+	return out[:0]
 }
 
 // send sends what is due, within writeTime.
