@@ -564,3 +564,27 @@ func TestTSIGIsRefused(t *testing.T) {
 		t.Errorf("a TSIG that is not last: %v", r)
 	}
 }
+
+// What a catalog has goes to those who may transfer it, also by an alias in another zone (RFC 9432, section 7).
+func TestCatalogIsHidden(t *testing.T) {
+	hidden := []struct{ query, all, some string }{
+		{"www.example.org. A", "NOERROR aa | www.example.org. 300 a 192.0.2.9", "REFUSED"},
+		{"aliasother A", "NOERROR aa | aliasother 300 cname www.example.org., www.example.org. 300 a 192.0.2.9", "NOERROR aa | aliasother 300 cname www.example.org."},
+		{"aliasother TXT", "NOERROR aa | aliasother 300 cname www.example.org. | example.org. 300 soa ns.example.org. hostmaster.example.org. 1 3600 600 604800 3600", "NOERROR aa | aliasother 300 cname www.example.org."},
+		{"www.home A", "NOERROR aa | home 300 dname example.org., www.example.org. 300 a 192.0.2.9, www.home 300 cname www.example.org.", "NOERROR aa | home 300 dname example.org., www.home 300 cname www.example.org."},
+		{"none.home A", "NXDOMAIN aa | home 300 dname example.org., none.home 300 cname none.example.org. | example.org. 300 soa ns.example.org. hostmaster.example.org. 1 3600 600 604800 3600", "NOERROR aa | home 300 dname example.org., none.home 300 cname none.example.org."},
+		{"ns1 A", "NOERROR aa | ns1 300 a 192.0.2.53", "NOERROR aa | ns1 300 a 192.0.2.53"},
+	}
+	s := build(t, services(), nil)
+	for _, z := range s.Snapshot.Set.Zones {
+		z.Catalog = z.Name == "example.org."
+	}
+	s.Settings.transfers = map[string]*transferRule{"example.org.": {allow: networks("", []string{"198.51.100.0/24"}, nil)}}
+	for _, c := range hidden {
+		for from, want := range map[string]string{"198.51.100.7": c.all, "203.0.113.7": c.some} {
+			if got := brief(parse(t, Answer(nil, ask(t, c.query), netip.MustParseAddr(from), UDP, s, nil))); got != want {
+				t.Errorf("%s from %s: %s, want %s", c.query, from, got, want)
+			}
+		}
+	}
+}

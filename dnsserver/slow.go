@@ -245,13 +245,18 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	case isExplain(c.v.name()):
 		return c.explain()
 	default:
-		if zone := c.snapshot.Set.Find(c.v.name()).Zone; zone != nil && zone.Catalog && !c.scene.Settings.transfers[zone.Name].allows(c) {
-			c.refuse(notForIt) // RFC 9432, section 7
+		if zone := c.snapshot.Set.Find(c.v.name()).Zone; c.hides(zone) {
+			c.refuse(notForIt)
 			return zone
 		}
 		return c.follow()
 	}
 	return nil
+}
+
+// hides tells if a zone is a catalog that the asker may not have (RFC 9432, section 7).
+func (c *conversation) hides(zone *zones.Zone) bool {
+	return zone != nil && zone.Catalog && !c.scene.Settings.transfers[zone.Name].allows(c)
 }
 
 // trusts tells if one of our keys signed the query q.
@@ -276,7 +281,7 @@ func (c *conversation) follow() (first *zones.Zone) {
 		r.resolve(c.snapshot, name[:n], &c.v, c.source)
 		if step == 0 {
 			first, c.reply.Authoritative = r.zone, r.aa
-		} else if r.zone == nil || r.answers > 0 && c.owns(owner) {
+		} else if r.zone == nil || c.hides(r.zone) || r.answers > 0 && c.owns(owner) {
 			return first
 		}
 		c.add(&r, owner)
