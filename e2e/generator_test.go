@@ -116,7 +116,7 @@ func (g *generator) zone(apex, inner string) string {
 			if g.IntN(2) == 0 {
 				g.data(line, owner, apex)
 			}
-		case kind == 4 && g.IntN(2) == 0:
+		case kind == 4:
 			g.many(line, owner, apex)
 		default:
 			for range 1 + g.IntN(3) {
@@ -149,7 +149,7 @@ func withoutRenamed(text string, renamed map[string]bool) string {
 // delegate makes up a delegation: servers at, below and beside the cut, with and without glue, and elsewhere.
 func (g *generator) delegate(line func(string, string, ...any), owner string) {
 	if g.IntN(4) == 0 { // many servers
-		for i := range 4 + g.IntN(10) {
+		for i := range 4 + g.IntN(16) {
 			host := fmt.Sprintf("ns%d.%s", i, owner)
 			line(owner, "NS %s", host)
 			line(host, "A 192.0.2.%d", i)
@@ -176,7 +176,7 @@ func (g *generator) delegate(line func(string, string, ...any), owner string) {
 
 // many makes up records of one type that may not fit a datagram together.
 func (g *generator) many(line func(string, string, ...any), owner, apex string) {
-	t, n := one(g, []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX}), 10+g.IntN(60)
+	t, n := one(g, []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeMX}), 10+g.IntN(90)
 	for i := range n {
 		switch t {
 		case dns.TypeA:

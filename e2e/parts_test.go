@@ -14,35 +14,37 @@ const majority = 3
 // A part of a reply is compared by itself: peers that differ in another part vote on it all the same.
 type part struct {
 	name string
-	text func(zones []string, r reply) string // equal for equal parts
-	fine string                               // a text that is as good as the peers'; "" if none is
+	text func(zones []string, r, ours reply) string // equal for equal parts
+	fine string                                     // a text that is as good as the peers'; "" if none is
 }
 
 var parts = []part{
-	{name: "rcode", text: func(_ []string, r reply) string { return dns.RcodeToString[r.whole.Rcode] }},
+	{name: "rcode", text: func(_ []string, r, _ reply) string { return dns.RcodeToString[r.whole.Rcode] }},
 	{name: "flags", text: flags},
-	{name: "EDNS", text: func(_ []string, r reply) string {
+	{name: "EDNS", text: func(_ []string, r, _ reply) string {
 		o := r.whole.IsEdns0()
 		if o == nil {
 			return "none"
 		}
 		return fmt.Sprintf("version %d, DO %v", o.Version(), o.Do())
 	}},
-	// Who makes names shorter may send whole what the peers cut.
-	{name: "truncation", text: func(_ []string, r reply) string { return fmt.Sprint(r.udp.Truncated) }, fine: "false"},
-	{name: "answer", text: func(_ []string, r reply) string { return sorted(r.whole.Answer) }},
+	// Who makes names shorter may send whole what the peers cut. A referral without some of the glue is not whole.
+	{name: "truncation", text: func(_ []string, r, ours reply) string {
+		return fmt.Sprint(r.udp.Truncated || len(glueOf(r.udp)) < len(glueOf(ours.whole)))
+	}, fine: "false"},
+	{name: "answer", text: func(_ []string, r, _ reply) string { return sorted(r.whole.Answer) }},
 	{name: "authority", text: authority},
 	{name: "additional"},
 }
 
 // flags are those of the header but CD and TC: CD is copied by some and cleared by others, and TC is a part of its own.
-func flags(_ []string, r reply) string {
+func flags(_ []string, r, _ reply) string {
 	m := r.whole
 	return fmt.Sprintf("AA %v, RD %v, RA %v, Z %v, AD %v", m.Authoritative, m.RecursionDesired, m.RecursionAvailable, m.Zero, m.AuthenticatedData)
 }
 
 // authority is the authority section without the NS of an apex, which some servers add to answers.
-func authority(zones []string, r reply) string {
+func authority(zones []string, r, _ reply) string {
 	return sorted(slices.DeleteFunc(slices.Clone(r.whole.Ns), func(rr dns.RR) bool {
 		return rr.Header().Rrtype == dns.TypeNS && slices.Contains(zones, strings.ToLower(rr.Header().Name))
 	}))
@@ -56,9 +58,9 @@ func (p part) compare(zones []string, ours reply, theirs []reply) (agreed int, d
 	}
 	votes := map[string]int{}
 	for _, r := range theirs {
-		votes[p.text(zones, r)]++
+		votes[p.text(zones, r, ours)]++
 	}
-	our := p.text(zones, ours)
+	our := p.text(zones, ours, ours)
 	for text, n := range votes {
 		if n >= majority && text != our && (p.fine == "" || our != p.fine) {
 			return n, fmt.Sprintf("nearcast\n%s\n%d peers\n%s", our, n, text)
@@ -104,12 +106,25 @@ func compareExtra(ours *dns.Msg, theirs []reply) (difference string) {
 		}
 	}
 	for text, n := range count {
-		glue := slices.ContainsFunc(ours.Ns, func(rr dns.RR) bool {
-			return rr.Header().Rrtype == dns.TypeNS && dns.IsSubDomain(strings.ToLower(rr.Header().Name), owner[text])
-		})
-		if n >= majority && glue && !have[text] {
+		if n >= majority && isGlue(ours, owner[text]) && !have[text] {
 			return "nearcast has not the glue " + text
 		}
 	}
 	return ""
+}
+
+// glueOf is the addresses of servers at or below the cut in a referral.
+func glueOf(m *dns.Msg) (glue []dns.RR) {
+	for _, rr := range m.Extra {
+		if isGlue(m, strings.ToLower(rr.Header().Name)) {
+			glue = append(glue, rr)
+		}
+	}
+	return glue
+}
+
+func isGlue(m *dns.Msg, owner string) bool {
+	return slices.ContainsFunc(m.Ns, func(rr dns.RR) bool {
+		return rr.Header().Rrtype == dns.TypeNS && dns.IsSubDomain(strings.ToLower(rr.Header().Name), owner)
+	})
 }
