@@ -7,8 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/nearcast/nearcast/geo"
-	"github.com/nearcast/nearcast/zones"
+	"github.com/nearcast/nearcast/steer"
 )
 
 const (
@@ -159,38 +158,13 @@ func (e *subnet) read(b []byte) bool {
 	return err == nil && p.Addr() == e.addr
 }
 
-// An asker is the network that a steered answer is chosen for.
-type asker struct {
-	client geo.Client
-	// scope is the one to reply where the choice is by the source address, -1 where it is by the client subnet:
-	// then it is the choice's.
-	scope int
-}
-
-// asker is the client subnet if it says of a place and the service goes by it, else the source address. A subnet of
-// length 0 says of none (RFC 7871, section 7.1.2), one in a special-purpose block neither: the source's answer then
-// holds for that block.
-func (v *query) asker(svc *zones.Service, source netip.Addr) asker {
-	a := asker{}
-	if v.ecs.source > 0 && !svc.NoECS {
-		c := geo.NewClient(v.ecs.addr, int(v.ecs.source))
-		block, special := geo.Special(c.Addr)
-		if !special || c.Bits < block {
-			return asker{client: c, scope: -1}
-		}
-		a.scope = block + c.Wrap
+// asker is whom the query comes from.
+func (v *query) asker(source netip.Addr) steer.Asker {
+	a := steer.Asker{Source: source}
+	if v.ecs.source > 0 {
+		a.Subnet = netip.PrefixFrom(v.ecs.addr, int(v.ecs.source))
 	}
-	a.client = geo.NewClient(source, source.BitLen())
 	return a
-}
-
-// scopeOf is the scope to reply with a choice that holds for the widest prefix of bits bits. It may exceed the
-// source prefix: more bits would have given a better answer (RFC 7871, section 7.2.1).
-func (v *query) scopeOf(a asker, bits int) int {
-	if a.scope >= 0 {
-		return a.scope
-	}
-	return min(bits+a.client.Wrap, v.ecs.addr.BitLen())
 }
 
 // optSize is the length of the reply's OPT record without padding, 0 if it has none (RFC 6891, section 6.1.1).

@@ -3,7 +3,6 @@ package dnsserver
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -22,15 +21,20 @@ func isExplain(name []byte) bool {
 	return len(name) > len(explainLabel) && string(name[:len(explainLabel)]) == explainLabel
 }
 
+// explains tells if the question is for an explanation, of a name that is ours to explain: in a zone, and not delegated.
+func (c *conversation) explains() bool {
+	if !isExplain(c.v.name()) {
+		return false
+	}
+	kind := c.snapshot.Set.Find(c.v.name()[len(explainLabel):]).Kind
+	return kind != zones.NotAuth && kind != zones.Referral
+}
+
 // explain answers how a query for the addresses of the name behind the label is answered to this client, a text for
 // each step: IPv6 addresses if the name has these alone, else IPv4. Whoever may not know is refused.
 func (c *conversation) explain() *zones.Zone {
 	wire := c.v.name()[len(explainLabel):]
 	m := c.snapshot.Set.Find(wire)
-	if m.Zone == nil {
-		c.refuse(notAuth)
-		return nil
-	}
 	if !c.scene.Settings.explainTo.Contains(c.source) {
 		c.refuse(notForIt)
 		return m.Zone
@@ -39,11 +43,7 @@ func (c *conversation) explain() *zones.Zone {
 	if err != nil {
 		panic("dnsserver: a name in wire format that does not unpack: " + err.Error())
 	}
-	asker := netip.PrefixFrom(c.source, c.source.BitLen())
-	if c.v.ecs.source > 0 {
-		asker = netip.PrefixFrom(c.v.ecs.addr, int(c.v.ecs.source))
-	}
-	e, err := c.snapshot.Explain(c.scene.View(), name, addressType(m), asker)
+	e, err := c.snapshot.Explain(c.scene.View(), name, addressType(m), c.v.asker(c.source))
 	if err != nil {
 		c.reply.Rcode = dns.RcodeServerFailure
 		return m.Zone

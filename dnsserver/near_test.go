@@ -42,11 +42,12 @@ var table = sync.OnceValue(func() *geo.Table {
 	})
 })
 
-// buildNear makes a scene of one service, near, that is steered by place.
+// buildNear makes a scene of services that are steered by place: near, and here, by the source's.
 func buildNear(t testing.TB) *Scene {
 	t.Helper()
 	return build(t, []zones.ServiceConfig{
 		{Name: "near", Regions: []zones.MemberConfig{{Region: "us", Addresses: []string{"192.0.2.1"}}, {Region: "eu", Addresses: []string{"192.0.2.2"}}}},
+		{Name: "here", ECS: "off", Regions: []zones.MemberConfig{{Region: "us", Addresses: []string{"192.0.2.1"}}, {Region: "eu", Addresses: []string{"192.0.2.2"}}}},
 		{Name: "hop", Steer: "failover", Regions: []zones.MemberConfig{{Region: "us", CNAME: "near.geo.example.com"}}},
 	}, table())
 }

@@ -212,10 +212,30 @@ func TestExplain(t *testing.T) {
 		{"_explain.near A", resolver, "REFUSED"},
 		{"_explain.near A", local, "NOERROR aa"},
 		{"_explain.www.example.com. TXT +edns", local, "REFUSED | - | - | opt 1232 ede 20 in no zone of this server"},
+		{"_explain.x.child TXT", resolver, "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
+		{"_explain.child TXT", local, "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
 		{"_explain.gone TXT", local, "NOERROR aa | _explain.gone 0 txt \"gone a for 127.0.0.9: no records\", _explain.gone 0 txt \"place 38.95,-77.45; generation 1; holds for 0.0.0.0/0\", _explain.gone 0 txt \"zone: the zone has no such name\""},
 	} {
 		if got := brief(reply(c.query, c.source)); got != c.want {
 			t.Errorf("%s from %v:\n got %s\nwant %s", c.query, c.source, got, c.want)
+		}
+	}
+}
+
+// What is explained is what is answered.
+func TestExplanationIsTheAnswer(t *testing.T) {
+	s := buildNear(t)
+	s.Settings.explainTo = s.Settings.ecsFrom
+	from := netip.MustParseAddr("203.0.113.7")
+	for _, query := range []string{
+		"near", "here", "near +ecs=1.2.3.0/24", "here +ecs=1.2.3.0/24", "near +ecs=10.2.3.0/24", "here +ecs=10.2.3.0/24",
+		"near +ecs=0.0.0.0/0", "near +ecs=64:ff9b::102:300/120", "near +ecs=fd00::/48",
+	} {
+		name, flags, _ := strings.Cut(query, " ")
+		answer := parse(t, Answer(nil, ask(t, name+" A "+flags), from, UDP, s, nil))
+		why := parse(t, Answer(nil, ask(t, "_explain."+name+" TXT "+flags), from, UDP, s, nil))
+		if text := why.Answer[0].(*dns.TXT).Txt[0]; !strings.HasSuffix(text, lastAddress(answer)) || section(why.Extra) != section(answer.Extra) {
+			t.Errorf("%s: %s, %s; explained: %s, %s", query, lastAddress(answer), section(answer.Extra), text, section(why.Extra))
 		}
 	}
 }

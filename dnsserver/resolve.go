@@ -135,15 +135,15 @@ func (r *result) steer(s *steer.Snapshot, svc *zones.Service, qtype uint16, v *q
 
 // pick is what a service answers to the client, for which scope, and what is to be said of that.
 func (v *query) pick(s *steer.Snapshot, svc *zones.Service, qtype uint16, source netip.Addr) (p steer.Pick, scope int, ede *extended) {
-	a := v.asker(svc, source)
-	p = s.Pick(svc, qtype, a.client)
+	c := v.asker(source).For(svc)
+	p = s.Pick(svc, qtype, c.Client)
 	switch {
 	case p.FailOpen:
 		ede = failOpen
 	case s.Stale:
 		ede = stale
 	}
-	return p, v.scopeOf(a, p.Scope), ede
+	return p, c.Scope(p.Scope), ede
 }
 
 func (r *result) add(set *zones.RRset) {

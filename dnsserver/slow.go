@@ -242,7 +242,7 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 		c.refuse(notAuth)
 	case c.v.qtype == dns.TypeAXFR || c.v.qtype == dns.TypeIXFR:
 		return c.transfer()
-	case isExplain(c.v.name()):
+	case c.explains():
 		return c.explain()
 	default:
 		if zone := c.snapshot.Set.Find(c.v.name()).Zone; c.hides(zone) {

@@ -64,28 +64,27 @@ type Stage struct {
 	Effect string `json:"effect"`
 }
 
-// Explain says how a query of a name (absolute, any case) and type is answered to a client, by the same
+// Explain says how a query of a name (absolute, any case) and type is answered to whom it comes from, by the same
 // look-ups that answer it. The view, the newest there is, tells why regions are in
 // their states. A name in no zone is an error.
-func (s *Snapshot) Explain(v *healthmesh.View, name string, qtype uint16, asker netip.Prefix) (*Explanation, error) {
+func (s *Snapshot) Explain(v *healthmesh.View, name string, qtype uint16, asker Asker) (*Explanation, error) {
 	wire := make([]byte, 255)
 	n, err := dns.PackDomainName(dns.CanonicalName(name), wire, 0, nil, false)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a domain name: %w", name, err)
 	}
 	e := &Explanation{
-		Name: dns.CanonicalName(name), Type: dns.TypeToString[qtype], Client: asker.Addr().String(),
+		Name: dns.CanonicalName(name), Type: dns.TypeToString[qtype],
 		Generation: s.Generation, Answers: []string{}, Candidates: []Candidate{}, Stages: []Stage{},
 	}
-	c := geo.NewClient(asker.Addr(), asker.Bits())
-	location := e.place(s.Survey.Table, c)
+	var svc *zones.Service
 	for range MaxAliases {
 		m := s.Set.Find(wire[:n])
 		if m.Kind == zones.NotAuth && len(e.Stages) == 0 {
 			return nil, fmt.Errorf("%s is in none of the zones served here", e.Name)
 		}
 		if steered(m, qtype) {
-			e.service(s, v, m.Node.Service, qtype, c, location)
+			svc = m.Node.Service
 			break
 		}
 		name, _, err := dns.UnpackDomainName(wire[:n], 0)
@@ -100,12 +99,33 @@ func (s *Snapshot) Explain(v *healthmesh.View, name string, qtype uint16, asker 
 			return nil, err
 		}
 	}
-	prefix, err := c.Addr.Prefix(max(e.Scope-c.Wrap, 0))
+	c := asker.For(cmp.Or(svc, new(zones.Service)))
+	e.Client = c.asked.String()
+	location := e.place(s.Survey.Table, c.Client)
+	bits := 0 // what is not steered holds for all
+	if svc != nil {
+		if asker.Subnet.IsValid() && c.scope >= 0 {
+			e.Stages = append(e.Stages, Stage{"client", passedOver(svc, asker.Subnet)})
+		}
+		bits = e.service(s, v, svc, qtype, c, location)
+	}
+	prefix, err := c.Addr.Prefix(bits)
 	if err != nil {
 		return nil, err
 	}
 	e.Network = prefix.String()
 	return e, nil
+}
+
+// passedOver says why the choice is by the source address although there is a client subnet.
+func passedOver(svc *zones.Service, subnet netip.Prefix) string {
+	switch {
+	case svc.NoECS:
+		return "by the source's address: the service goes by no client subnet"
+	case subnet.Bits() == 0:
+		return "by the source's address: a client subnet of no bits"
+	}
+	return fmt.Sprintf("by the source's address: %v is in a special-purpose block, no place", subnet)
 }
 
 func steered(m zones.Match, qtype uint16) bool {
@@ -164,11 +184,12 @@ func (e *Explanation) answer(set *zones.RRset) {
 }
 
 // service explains a service's decision. Ranks and distances are computed as the survey
-// computed them; the states are the snapshot's, and the answer is Pick's own.
-func (e *Explanation) service(s *Snapshot, v *healthmesh.View, svc *zones.Service, qtype uint16, c geo.Client, l geo.Location) {
-	p := s.Pick(svc, qtype, c)
+// computed them; the states are the snapshot's, and the answer is Pick's own. It returns the length of the widest network
+// around the client with this answer.
+func (e *Explanation) service(s *Snapshot, v *healthmesh.View, svc *zones.Service, qtype uint16, c Client, l geo.Location) (bits int) {
+	p := s.Pick(svc, qtype, c.Client)
 	f := familyOf(svc, qtype)
-	e.Service, e.Policy, e.FailOpen, e.Scope = svc.Name, svc.Policy.String(), p.FailOpen, p.Scope+c.Wrap
+	e.Service, e.Policy, e.FailOpen, e.Scope = svc.Name, svc.Policy.String(), p.FailOpen, c.Scope(p.Scope)
 	e.Region = s.regionName(svc, p.Members[0])
 	picked := p.Members[:p.N]
 	for _, set := range p.Sets[:p.N] {
@@ -202,7 +223,8 @@ func (e *Explanation) service(s *Snapshot, v *healthmesh.View, svc *zones.Servic
 		}
 		e.Candidates = append(e.Candidates, cand)
 	}
-	e.stages(svc, g, picked, l, c, sites)
+	e.stages(svc, g, picked, l, c.Client, sites)
+	return p.Scope
 }
 
 // stages puts into words what each stage did, in the order in which they ran.

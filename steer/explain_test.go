@@ -15,6 +15,8 @@ import (
 func TestExplanations(t *testing.T) {
 	three := []string{"us-east", "eu-west", "ap-south"}
 	up := "us-east up, eu-west up, ap-south up"
+	noECS := service("nearest", three...)
+	noECS.ECS = "off"
 	for _, tt := range []struct {
 		name    string
 		svc     zones.ServiceConfig
@@ -37,6 +39,10 @@ func TestExplanations(t *testing.T) {
 			[]string{"group no region can answer: fail open with eu-west", "eu-west: no region can answer: stands in although down (silent for 5s)"}},
 		{"never heard of", service("nearest", three...), "us-east up, eu-west unknown, ap-south unknown", "www", dns.TypeA, amsterdam + "/32", "us-east",
 			[]string{"eu-west: no evidence, and others have: never heard of"}},
+		{"no client subnets", noECS, up, "www", dns.TypeA, amsterdam + "/32", "eu-west",
+			[]string{"client by the source's address: the service goes by no client subnet"}},
+		{"a private client", service("nearest", three...), up, "www", dns.TypeA, "10.1.2.0/24", "",
+			[]string{"client by the source's address: 10.1.2.0/24 is in a special-purpose block, no place"}},
 		{"unknown place", service("nearest", three...), up, "www", dns.TypeA, "0.0.0.1/32", "",
 			[]string{"rank nearest: the client's place is unknown, so all regions are one group"}},
 		{"an alias", service("nearest", three...), up, "alias", dns.TypeA, amsterdam + "/32", "eu-west",
@@ -54,7 +60,7 @@ func TestExplanations(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			set := load(t, tt.svc)
-			e, err := build(t, set, tt.beliefs).Explain(view(t, set, tt.beliefs), tt.qname+".geo.example.com", tt.qtype, netip.MustParsePrefix(tt.client))
+			e, err := build(t, set, tt.beliefs).Explain(view(t, set, tt.beliefs), tt.qname+".geo.example.com", tt.qtype, asker(tt.client))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,6 +75,12 @@ func TestExplanations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// asker is a client whose address or network comes with its query.
+func asker(prefix string) steer.Asker {
+	p := netip.MustParsePrefix(prefix)
+	return steer.Asker{Source: p.Addr(), Subnet: p}
 }
 
 // text is an explanation's stages and reasons, one a line.

@@ -252,7 +252,7 @@ func TestExplanationTellsWhatPickDoes(t *testing.T) {
 	set := load(t, service("nearest", "us-east", "eu-west", "ap-south"))
 	s := build(t, set, "us-east down, eu-west up 192.0.2.11=down, ap-south up")
 	v := view(t, set, "us-east down, eu-west up 192.0.2.11=down, ap-south up")
-	e, err := s.Explain(v, "WWW.geo.example.com", dns.TypeA, netip.MustParsePrefix(newJersey+"/32"))
+	e, err := s.Explain(v, "WWW.geo.example.com", dns.TypeA, asker(newJersey+"/32"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestExplanationTellsWhatPickDoes(t *testing.T) {
 			t.Errorf("no stage %q in %v", name, e.Stages)
 		}
 	}
-	if _, err := s.Explain(v, "example.org.", dns.TypeA, netip.MustParsePrefix("192.0.2.1/32")); err == nil {
+	if _, err := s.Explain(v, "example.org.", dns.TypeA, asker("192.0.2.1/32")); err == nil {
 		t.Error("a name in no zone is explained")
 	}
 }

@@ -141,7 +141,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	e, err := s.o.Snapshot().Explain(s.o.Mesh.View(), q.Get("name"), qtype, client)
+	e, err := s.o.Snapshot().Explain(s.o.Mesh.View(), q.Get("name"), qtype, steer.Asker{Source: client.Addr(), Subnet: client})
 	if err != nil {
 		fail(w, http.StatusNotFound, err)
 		return
