@@ -46,7 +46,9 @@ func TestAnswer(t *testing.T) {
 		{"ns1 A +class=255", "REFUSED"},
 		{"@ AXFR", "REFUSED"},
 		{"@ IXFR", "REFUSED"},
-		{"@ TSIG", "NOTIMP"},
+		{"@ TSIG", "NOERROR aa | - | " + negative},
+		{"gone MAILB", "NXDOMAIN aa | - | " + negative},
+		{"x.child OPT", "NOERROR | - | child 300 ns ns.child, child 300 ns ns1 | ns.child 300 a 192.0.2.4, ns1 300 a 192.0.2.53"},
 		{"ns1 TYPE65280", "NOERROR aa | - | " + negative},
 		// wildcards
 		{"x.wild A", "NOERROR aa | x.wild 300 a 192.0.2.8"},

@@ -31,9 +31,6 @@ type result struct {
 
 // resolve finds what goes into a reply for name, which is that of the query v or the end of its aliases so far.
 func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.Addr) {
-	if r.rcode = refusal(v.qtype); r.rcode != dns.RcodeSuccess {
-		return
-	}
 	m := s.Set.Find(name)
 	if v.qtype == dns.TypeDS && m.Kind == zones.Exact && m.Zone.Above.Zone != nil && len(name) == len(m.Zone.Wire) {
 		m = m.Zone.Above // the parent side has the DS (RFC 4035, section 3.1.4.1)
@@ -61,15 +58,6 @@ func (r *result) resolve(s *steer.Snapshot, name []byte, v *query, source netip.
 			r.authority = r.pick.Negative
 		}
 	}
-}
-
-// refusal is the rcode for types that are no data of a name but transactions.
-func refusal(qtype uint16) int {
-	switch qtype {
-	case dns.TypeOPT, dns.TypeTKEY, dns.TypeTSIG, dns.TypeMAILA, dns.TypeMAILB:
-		return dns.RcodeNotImplemented
-	}
-	return dns.RcodeSuccess
 }
 
 // refer answers at or below a delegation: the parent owns the DS at the cut (RFC 4035, section 3.1.4.1), all else is
