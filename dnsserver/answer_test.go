@@ -134,6 +134,14 @@ func TestAnswer(t *testing.T) {
 		{"web HTTPS", `NOERROR aa | web 30 https 1 four ipv4hint="192.0.2.111,192.0.2.112", web 30 https 2 mail ipv4hint="192.0.2.25" ipv6hint="2001:db8::25" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
 		{"_dns SVCB", `NOERROR aa | _dns 300 svcb 1 mail alpn="dot" ipv4hint="192.0.2.25" ipv6hint="2001:db8::25" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
 		{"fixed HTTPS", `NOERROR aa | fixed 300 https 1 mail ipv4hint="192.0.2.99" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
+		// beside an answer: what is asked next
+		{"towild MX", "NOERROR aa | towild 300 mx 5 host.wild | - | host.wild 300 a 192.0.2.8"},
+		{"_t._tcp SRV", "NOERROR aa | _t._tcp 300 srv 1 1 53 host.wild, _t._tcp 300 srv 2 1 53 host.child, _t._tcp 300 srv 3 1 53 host.moved, _t._tcp 300 srv 4 1 53 x.apps, _t._tcp 300 srv 5 1 53 . | - | host.wild 300 a 192.0.2.8"},
+		{"mail HTTPS", `NOERROR aa | mail 300 https 1 . alpn="h2" | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25`},
+		{"x.oWn HTTPS", `NOERROR aa | x.own 300 https 1 . alpn="h2" | - | x.own 300 a 192.0.2.41`},
+		{"stands HTTPS", `NOERROR aa | stands 300 https 0 mail | - | mail 300 a 192.0.2.25, mail 300 aaaa 2001:db8::25, mail 300 https 1 . alpn="h2"`},
+		{"none HTTPS", "NOERROR aa | none 300 https 0 ."},
+		{"nomail MX", "NOERROR aa | nomail 300 mx 0 ."},
 		// failing open
 		{"down A", "NOERROR aa | down 10 a 192.0.2.161"},
 		{"down A +edns", "NOERROR aa | down 10 a 192.0.2.161 | - | opt 1232 ede 0 all regions down: failing open"},

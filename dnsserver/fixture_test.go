@@ -65,6 +65,19 @@ moved TXT "not renamed itself"
 home DNAME example.org.
 _dns SVCB 1 mail alpn=dot ipv4hint=0.0.0.0 ipv6hint=::
 fixed HTTPS 1 mail ipv4hint=192.0.2.99
+towild MX 5 host.wild
+_t._tcp SRV 1 1 53 host.wild
+_t._tcp SRV 1 1 53 HOST.wild
+_t._tcp SRV 2 1 53 host.child
+_t._tcp SRV 3 1 53 host.moved
+_t._tcp SRV 4 1 53 x.apps
+_t._tcp SRV 5 1 53 .
+mail HTTPS 1 . alpn=h2
+*.own HTTPS 1 . alpn=h2
+*.own A 192.0.2.41
+stands HTTPS 0 mail
+none HTTPS 0 .
+nomail MX 0 .
 round DNAME x.round
 up DNAME @
 up MX 1 ns1

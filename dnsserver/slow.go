@@ -354,7 +354,15 @@ func (c *conversation) add(r *result, owner string) {
 		c.reply.Extra = append(c.reply.Extra, r.glue.RRs...)
 	}
 	for _, set := range r.extra {
-		c.extra = append(c.extra, set.RRs)
+		rrs := set.RRs
+		if own := rrs[0].Header().Name; r.answers > 0 && own == r.answer[0].RRs[0].Header().Name { // it may be a wildcard
+			rrs = slices.Clone(rrs)
+			for i := range rrs {
+				rrs[i] = dns.Copy(rrs[i])
+				rrs[i].Header().Name = owner
+			}
+		}
+		c.extra = append(c.extra, rrs)
 	}
 }
 

@@ -219,65 +219,14 @@ func (d *draft) at(key string, recs []record) Match {
 // records gives a node the records of its name.
 func (d *draft) records(n *Node, key string, recs []record) {
 	for set := range sets(recs) {
-		k := d.packer(n.Name, "")
-		rrset := d.pack(k, set)
+		rrset := d.pack(d.packer(n.Name, ""), set)
 		if rrset == nil {
 			continue
 		}
-		rrset.Extra = d.extra(k, set)
 		if n.Sets = append(n.Sets, rrset); rrset.Type == dns.TypeDNAME {
 			n.DNAME = rrset
 		}
 	}
-}
-
-// maxExtra is the most RRsets beside an answer; more hosts than half of these have no place in 1232 octets.
-const maxExtra = 32
-
-// extra is the addresses that the zone has of the hosts that records name (RFC 1035, section 3.3; RFC 2782;
-// RFC 9460, section 4.1), each once. k packed the records.
-func (d *draft) extra(k *packer, recs []record) (sets []*RRset) {
-	seen := map[string]bool{}
-	for _, r := range recs {
-		host := d.host(r.rr)
-		if host == "" || seen[host] || isWildcard(host) || !isWithin(host, d.apex) || d.above(host) != "" {
-			continue
-		}
-		seen[host] = true
-		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			if addresses := d.find(host, t); addresses != nil && len(sets) < maxExtra {
-				if set := d.pack(k, addresses); set != nil {
-					sets = append(sets, set)
-				}
-			}
-		}
-	}
-	return sets
-}
-
-// host is the name in wire format whose addresses the asker of a record will want next, "" if there is none.
-func (d *draft) host(rr dns.RR) string {
-	name := ""
-	switch rr := rr.(type) {
-	case *dns.NS:
-		name = rr.Ns
-	case *dns.MX:
-		name = rr.Mx
-	case *dns.SRV:
-		name = rr.Target
-	case *dns.SVCB:
-		name = rr.Target
-	case *dns.HTTPS:
-		name = rr.Target
-	}
-	if name == "" || name == "." {
-		return ""
-	}
-	host, err := wireName(name)
-	if err != nil {
-		return "" // it was packed before
-	}
-	return host
 }
 
 // finish makes what the zone itself carries.
@@ -299,9 +248,9 @@ func (d *draft) cut(key, name string) *Cut {
 	var glue []record
 	var beside [][]record
 	for _, r := range ns {
-		host := d.host(r.rr)
-		if host == "" || !isWithin(host, d.apex) {
-			continue
+		host, err := wireName(r.rr.(*dns.NS).Ns)
+		if err != nil || !isWithin(host, d.apex) {
+			continue // it was packed before, so there is no error
 		}
 		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			addresses := d.find(host, t)

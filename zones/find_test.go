@@ -337,7 +337,7 @@ alias   CNAME a.host
 			"b.host.example. 300 IN AAAA 2001:db8::2", "mail.example. 300 IN A 192.0.2.1"}},
 		{"x.wild.example.", dns.TypeSRV, []string{"a.host.example. 300 IN A 192.0.2.2", "a.host.example. 300 IN A 192.0.2.3"}},
 		{"web.example.", dns.TypeHTTPS, []string{"b.host.example. 300 IN AAAA 2001:db8::2"}},
-		{"self.example.", dns.TypeHTTPS, nil},
+		{"self.example.", dns.TypeHTTPS, []string{"self.example. 300 IN A 192.0.2.4"}},
 		{"low.example.", dns.TypeMX, nil}, // the child's, which is not ours to tell
 		{"alias.example.", dns.TypeCNAME, nil},
 		{"mail.example.", dns.TypeA, nil},

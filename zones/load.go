@@ -40,6 +40,7 @@ func Load(dir string, regions []RegionConfig, zones []ZoneConfig, report Reporte
 	for d := range l.whole {
 		l.nameServers(d)
 		l.hints(d)
+		d.extras(l.set)
 		d.zone.Records = l.records(d)
 	}
 	if l.problems > 0 {
