@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -61,15 +62,8 @@ func addressType(m zones.Match) uint16 {
 	if m.Node == nil {
 		return dns.TypeA
 	}
-	v4, v6 := m.Node.RRset(dns.TypeA) != nil, m.Node.RRset(dns.TypeAAAA) != nil
-	if svc := m.Node.Service; svc != nil {
-		for _, member := range svc.Members {
-			for _, a := range member.Addrs {
-				v4, v6 = v4 || a.Is4(), v6 || a.Is6()
-			}
-		}
-	}
-	if v6 && !v4 {
+	types := m.Node.Types()
+	if slices.Contains(types, dns.TypeAAAA) && !slices.Contains(types, dns.TypeA) {
 		return dns.TypeAAAA
 	}
 	return dns.TypeA

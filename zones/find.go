@@ -1,5 +1,11 @@
 package zones
 
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
 // Find looks up a name in wire format, lower case, uncompressed, with the root's zero
 // (RFC 6672, section 3.2, which replaces RFC 1034, section 4.3.2; RFC 4592). It does not allocate.
 //
@@ -60,4 +66,38 @@ func (n *Node) RRset(qtype uint16) *RRset {
 		}
 	}
 	return nil
+}
+
+// Types are those that the name has, ascending: what is steered and what is static (RFC 4034, section 4.1.2). At a cut they are the parent's.
+func (n *Node) Types() (types []uint16) {
+	for _, set := range n.Sets {
+		types = append(types, set.Type)
+	}
+	if n.Cut != nil {
+		types = append(types, dns.TypeNS)
+		if n.Cut.DS != nil {
+			types = append(types, dns.TypeDS)
+		}
+	}
+	if n.Service != nil {
+		for _, m := range n.Service.Members {
+			types = append(types, m.types()...)
+		}
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
+func (m *Member) types() (types []uint16) {
+	if m.CNAME != "" {
+		return []uint16{dns.TypeCNAME}
+	}
+	for _, a := range m.Addrs {
+		if a.Is4() {
+			types = append(types, dns.TypeA)
+		} else {
+			types = append(types, dns.TypeAAAA)
+		}
+	}
+	return types
 }

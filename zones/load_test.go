@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
 )
 
 // A world is a configuration that a test may spoil.
@@ -80,6 +82,30 @@ func TestLoad(t *testing.T) {
 	}
 	if www := s.Find(wire("www.geo.example.com.")).Node; len(www.Sets) != 1 {
 		t.Errorf("beside www stand %d sets, want its TXT", len(www.Sets))
+	}
+}
+
+// A name has the types of its records and those of its service, of whichever region.
+func TestTypes(t *testing.T) {
+	w := goodWorld()
+	w.zones[0].Services[0].Steer, w.zones[0].Services[0].BandKM = "failover", nil
+	w.zones[0].Services[0].Regions[0].Addresses = []string{"192.0.2.2"}
+	w.zones[0].Services[0].Regions[1].Addresses = []string{"2001:db8::1"}
+	w.files["geo.zone"] += "cut DS 1 8 2 00\nx.mail A 192.0.2.1\n"
+	s, r := w.load(t)
+	if s == nil {
+		t.Fatalf("refused: %q", r)
+	}
+	for name, want := range map[string]string{
+		"www": "A TXT AAAA", "x.apps": "CNAME", "apps": "", "mail": "A", "cut": "NS DS", "x.cut": "NS DS", "alias": "CNAME",
+	} {
+		var got []string
+		for _, t := range s.Find(wire(name + ".geo.example.com.")).Node.Types() {
+			got = append(got, dns.Type(t).String())
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %s", name, got, want)
+		}
 	}
 }
 
