@@ -27,6 +27,7 @@ var (
 	stale    = &extended{dns.ExtendedErrorCodeStaleAnswer, "cut off from the regions: steered by the last view"}
 	notAuth  = &extended{dns.ExtendedErrorCodeNotAuthoritative, "in no zone of this server"}
 	notReady = &extended{dns.ExtendedErrorCodeNotReady, "the zone is not there, or expired"}
+	onlyIN   = &extended{dns.ExtendedErrorCodeNotSupported, "only class IN"}
 	notForIt = &extended{dns.ExtendedErrorCodeProhibited, "not for this client"}
 )
 

@@ -239,7 +239,7 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	case c.class == dns.ClassCHAOS:
 		c.identify()
 	case c.class != dns.ClassINET:
-		c.refuse(notAuth)
+		c.refuse(onlyIN)
 	case c.v.qtype == dns.TypeAXFR || c.v.qtype == dns.TypeIXFR:
 		return c.transfer()
 	case c.explains():
