@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"container/list"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -171,8 +170,8 @@ func (l *tcpListener) greet(c *tcpConn) bool {
 	if l.deadline(c, messageTime) != nil {
 		return false
 	}
-	conn := tls.Server(c.tcp, l.s.tls)
-	if conn.Handshake() != nil {
+	conn, err := handshake(c.tcp, l.s.tls)
+	if err != nil {
 		l.s.drop(noHandshake)
 		return false
 	}
