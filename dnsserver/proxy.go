@@ -11,15 +11,15 @@ import (
 // (https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, section 2.2).
 const (
 	proxyMagic = "\r\n\r\n\x00\r\nQUIT\n"
-	proxyHead  = 16  // octets before the addresses
-	maxProxy   = 512 // octets of addresses and what else a balancer tells: they tell some 100
+	proxyHead  = 16      // octets before the addresses
+	maxProxy   = 4 << 10 // octets of addresses and what else a balancer tells: some 100, with a client's certificate a few thousand
 )
 
 var errProxy = errors.New("no header of the PROXY protocol, version 2")
 
 // proxySource reads the header at the start of b: the source that it names, not valid if the balancer asks for
 // itself, and the header's length. What b lacks of it is an error.
-func proxySource(b []byte) (source netip.Addr, n int, err error) {
+func proxySource(b []byte) (source netip.AddrPort, n int, err error) {
 	if len(b) < proxyHead || string(b[:len(proxyMagic)]) != proxyMagic {
 		return source, 0, errProxy
 	}
@@ -34,16 +34,16 @@ func proxySource(b []byte) (source netip.Addr, n int, err error) {
 		return source, n, nil
 	case command != 0x21: // PROXY
 	case family == 1 && len(addresses) >= 12:
-		return netip.AddrFrom4([4]byte(addresses)), n, nil
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addresses)), binary.BigEndian.Uint16(addresses[8:])), n, nil
 	case family == 2 && len(addresses) >= 36:
-		return netip.AddrFrom16([16]byte(addresses)).Unmap(), n, nil
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(addresses)).Unmap(), binary.BigEndian.Uint16(addresses[32:])), n, nil
 	}
 	return source, 0, errProxy
 }
 
 // readProxyHeader reads a connection's header.
-func readProxyHeader(r io.Reader) (source netip.Addr, err error) {
-	b := make([]byte, proxyHead, proxyHead+maxProxy)
+func readProxyHeader(r io.Reader) (source netip.AddrPort, err error) {
+	b := make([]byte, proxyHead)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return source, err
 	}
@@ -51,7 +51,7 @@ func readProxyHeader(r io.Reader) (source netip.Addr, err error) {
 	if n > maxProxy {
 		return source, errProxy
 	}
-	b = b[:proxyHead+n]
+	b = append(b, make([]byte, n)...)
 	if _, err := io.ReadFull(r, b[proxyHead:]); err != nil {
 		return source, err
 	}

@@ -273,15 +273,18 @@ func (s *Server) unwrap(packet []byte, source netip.Addr, settings *Settings) (q
 	if !settings.isProxy(source) {
 		return packet, source, true
 	}
-	client, n, err := proxySource(packet)
-	if err != nil {
+	from, n, err := proxySource(packet)
+	switch {
+	case err != nil:
 		s.drop(badProxy)
 		return nil, source, false
+	case !from.IsValid():
+		return packet[n:], source, true
+	case from.Port() == 0: // the balancer has no way back either
+		s.drop(portZero)
+		return nil, source, false
 	}
-	if !client.IsValid() {
-		client = source
-	}
-	return packet[n:], client, true
+	return packet[n:], from.Addr(), true
 }
 
 // pauseFor lets a system in trouble be for a moment.

@@ -37,7 +37,8 @@ type Config struct {
 	// a secret of its own until it ends.
 	CookieFile string `mapstructure:"cookie_file"`
 	// ProxyFrom are the networks of load balancers that tell whose query they hand on: all that comes from there, UDP, TCP and
-	// TLS, must begin with a header of the PROXY protocol, version 2. Optional, default none.
+	// TLS, must begin with a header of the PROXY protocol, version 2, of at most 4096 octets behind its first 16. Over UDP header and
+	// query have 4096 octets together. Optional, default none.
 	ProxyFrom []string `mapstructure:"proxy_from"`
 	// Keys are shared secrets that sign messages (TSIG). Optional.
 	Keys []KeyConfig `mapstructure:"keys"`

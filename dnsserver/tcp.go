@@ -158,7 +158,7 @@ func (l *tcpListener) greet(c *tcpConn) bool {
 			return false
 		}
 		if source.IsValid() {
-			c.source = source
+			c.source = source.Addr()
 		}
 		if !l.claim(c, clientNetwork(c.source)) {
 			return false

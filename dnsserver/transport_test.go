@@ -169,19 +169,20 @@ func TestProxyHeader(t *testing.T) {
 		packet []byte
 		want   string // source and what is left, "" if refused
 	}{
-		"IPv4":                   {proxied(0x21, v4, []byte("query")), "203.0.113.7 query"},
-		"IPv6":                   {proxied(0x21, v6, []byte("query")), "2001:db8::7 query"},
-		"IPv4 in IPv6":           {proxied(0x21, netip.MustParseAddrPort("[::ffff:203.0.113.7]:1"), nil), "203.0.113.7 "},
-		"the balancer's own":     {proxied(0x20, v4, []byte("query")), "invalid IP query"},
+		"IPv4":                   {proxied(0x21, v4, []byte("query")), "203.0.113.7:1234 query"},
+		"IPv6":                   {proxied(0x21, v6, []byte("query")), "[2001:db8::7]:1234 query"},
+		"IPv4 in IPv6":           {proxied(0x21, netip.MustParseAddrPort("[::ffff:203.0.113.7]:1"), nil), "203.0.113.7:1 "},
+		"the balancer's own":     {proxied(0x20, v4, []byte("query")), "invalid AddrPort query"},
 		"an unknown command":     {proxied(0x22, v4, nil), ""},
 		"version 1":              {[]byte("PROXY TCP4 203.0.113.7 192.0.2.1 1234 53\r\n"), ""},
 		"another version":        {proxied(0x31, v4, nil), ""},
 		"nothing":                {nil, ""},
 		"no header":              {[]byte("a query that is none of a balancer's, long enough"), ""},
-		"a header alone":         {proxied(0x21, v4, nil), "203.0.113.7 "},
+		"a header alone":         {proxied(0x21, v4, nil), "203.0.113.7:1234 "},
 		"cut short":              {proxied(0x21, v4, nil)[:proxyHead+16], ""},
 		"addresses too short":    {append([]byte(proxyMagic), 0x21, 0x12, 0, 4, 1, 2, 3, 4), ""},
-		"more than is ever told": {append(append([]byte(proxyMagic), 0x21, 0x12, 0x02, 0x01), make([]byte, 600)...), ""},
+		"with a certificate":     {append(append([]byte(proxyMagic), 0x21, 0x12, 0x10, 0x00, 192, 0, 2, 1), make([]byte, maxProxy-4)...), "192.0.2.1:0 "},
+		"more than is ever told": {append(append([]byte(proxyMagic), 0x21, 0x12, 0x10, 0x01), make([]byte, maxProxy+1)...), ""},
 	} {
 		source, n, err := proxySource(c.packet)
 		got := ""
@@ -259,8 +260,10 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer udp.Close()
-	if _, err := udp.Write(b); err != nil {
-		t.Fatal(err)
+	for _, packet := range [][]byte{b, proxied(0x21, netip.MustParseAddrPort("203.0.113.7:0"), b)} {
+		if _, err := udp.Write(packet); err != nil {
+			t.Fatal(err)
+		}
 	}
 	conn := dial(t, s)
 	if _, err := conn.Write(framed(t, q)); err != nil {
@@ -270,7 +273,7 @@ func TestProxy(t *testing.T) {
 		t.Error("a reply over TCP without a header")
 	}
 	deadline := time.Now().Add(patience)
-	for gather(t, s)["nearcast_dns_dropped_total"]["bad_proxy_header"] != 2 {
+	for dropped := gather(t, s)["nearcast_dns_dropped_total"]; dropped["bad_proxy_header"] != 2 || dropped["port_zero"] != 1; dropped = gather(t, s)["nearcast_dns_dropped_total"] {
 		if time.Now().After(deadline) {
 			t.Fatalf("%v", gather(t, s)["nearcast_dns_dropped_total"])
 		}
@@ -299,7 +302,7 @@ func FuzzProxyHeader(f *testing.F) {
 		if !bytes.HasPrefix(b, []byte(proxyMagic)) || n > len(b) || n > proxyHead+maxProxy || b[12]>>4 != 2 {
 			t.Fatalf("taken: %x", b)
 		}
-		if local := b[12]&15 == 0; local == source.IsValid() || source.Is4In6() {
+		if local := b[12]&15 == 0; local == source.IsValid() || source.Addr().Is4In6() {
 			t.Fatalf("source %v of %x", source, b)
 		}
 	})
