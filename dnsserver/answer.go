@@ -30,11 +30,11 @@ func (t Transport) String() string { return [...]string{"udp", "tcp", "tls"}[t] 
 type Scene struct {
 	Snapshot *steer.Snapshot
 	Settings *Settings
-	View     func() *healthmesh.View // for explanations
-	Now      time.Time               // for cookies and rates
-	Limiter  *limiter                // nil: no rate is limited
-	Journals journals                // what changed in the zones, by name
-	Notified func(zone string)       // told of zones that have a newer version at their primaries; nil: nobody wants to know
+	View     func() *healthmesh.View            // for explanations
+	Now      time.Time                          // for cookies and rates
+	Limiter  *limiter                           // nil: no rate is limited
+	Journals journals                           // what changed in the zones, by name
+	Notified func(zone string, from netip.Addr) // told of zones that have a newer version at their primaries; nil: nobody wants to know
 }
 
 // The limits of a reply's size, in octets.

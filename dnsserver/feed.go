@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/nearcast/nearcast/zones"
 )
@@ -33,9 +32,8 @@ const (
 	maxTimer     = 24 * time.Hour
 	firstRetry   = 1 * time.Second // without a copy; it doubles
 	lastRetry    = 1 * time.Minute
-	transferTime = 10 * time.Minute // for a whole zone
-	transferIdle = 30 * time.Second // for the next message of it
-	maxFed       = 256 << 20        // octets of a zone's records, as much as a zone file may have
+	startPace    = time.Millisecond // zones that are new are asked for over so much for each
+	startTime    = 10 * time.Second // of all of them
 	jitterPart   = 10               // timers run up to a tenth shorter, so that zones do not all ask at once
 )
 
@@ -49,6 +47,11 @@ type primary struct {
 	address string // "address:port"
 	host    netip.Addr
 	key     *key // nil: unsigned
+}
+
+// equal tells if two rules feed a zone in the same way.
+func (r *fedRule) equal(other *fedRule) bool {
+	return r.file == other.file && slices.EqualFunc(r.primaries, other.primaries, func(a, b primary) bool { return a.address == b.address && a.key.equal(b.key) })
 }
 
 func compilePrimaries(c ZoneConfig, keys map[string]*key, report Reporter) *fedRule {
@@ -88,23 +91,37 @@ func (c *conversation) notified() *zones.Zone {
 	}
 	c.reply.Authoritative = true
 	if c.scene.Notified != nil {
-		c.scene.Notified(m.Zone.Name)
+		c.scene.Notified(m.Zone.Name, c.source)
 	}
 	return m.Zone
 }
 
 // A feeder keeps the copies of zones that have primaries. Its goroutine is Server.Serve's; each zone has one below it.
 type feeder struct {
-	s       *Server
-	changed chan struct{} // of capacity 1: settings may name other zones
-	mu      sync.Mutex    // guards wake
-	wake    map[string]chan struct{}
-	good    atomic.Uint64 // transfers
-	bad     atomic.Uint64 // rounds in which no primary could be asked, or gave what can be served
+	s         *Server
+	changed   chan struct{} // of capacity 1: settings may name other zones
+	questions *slots
+	fetches   *slots
+	waiting   *semaphore.Weighted // octets of zones that came and wait to be put in use
+	tally     *tally
+	mu        sync.Mutex // guards feeds; run alone changes them
+	feeds     map[string]*feed
+	good      atomic.Uint64 // transfers
+	bad       atomic.Uint64 // rounds in which no primary could be asked, or gave what can be served
+}
+
+// A feed is the goroutine of a zone.
+type feed struct {
+	rule *fedRule // it was told of
+	stop context.CancelFunc
+	wake chan netip.Addr // of capacity 1: the primaries are to be asked now, the one at this address first
 }
 
 func newFeeder(s *Server) *feeder {
-	return &feeder{s: s, changed: make(chan struct{}, 1), wake: map[string]chan struct{}{}}
+	return &feeder{
+		s: s, changed: make(chan struct{}, 1), questions: newSlots(maxQuestions, maxQuestionsOf), fetches: newSlots(maxFetches, maxFetchesOf),
+		waiting: semaphore.NewWeighted(maxToBeInstalled), tally: &tally{log: s.o.Log}, feeds: map[string]*feed{},
+	}
 }
 
 // check has the feeder look which zones are to be fed.
@@ -115,13 +132,20 @@ func (f *feeder) check() {
 	}
 }
 
-// notified has a zone's primaries asked now.
-func (f *feeder) notified(zone string) {
+// notified has a zone's primaries asked now, first the one that told of a new version.
+func (f *feeder) notified(zone string, from netip.Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if one := f.feeds[zone]; one != nil {
+		one.ask(from)
+	}
+}
+
+// ask has the primaries asked now; first the one at an address, if that is valid.
+func (one *feed) ask(first netip.Addr) {
 	select {
-	case f.wake[zone] <- struct{}{}:
-	default: // it is about to ask, or is not fed
+	case one.wake <- first:
+	default: // it is about to ask
 	}
 }
 
@@ -129,7 +153,6 @@ func (f *feeder) notified(zone string) {
 func (f *feeder) run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	stops := map[string]context.CancelFunc{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -138,39 +161,45 @@ func (f *feeder) run(ctx context.Context) {
 		}
 		fed := f.s.settings.Load().fed
 		f.mu.Lock()
-		for zone, stop := range stops {
-			if fed[zone] == nil {
-				stop()
-				delete(stops, zone)
-				delete(f.wake, zone)
+		for zone, one := range f.feeds {
+			switch rule := fed[zone]; {
+			case rule == nil:
+				one.stop()
+				delete(f.feeds, zone)
+			case !rule.equal(one.rule):
+				one.rule = rule
+				one.ask(netip.Addr{})
 			}
 		}
-		for zone := range fed {
-			if stops[zone] != nil {
+		fresh := len(fed) - len(f.feeds)
+		for zone, rule := range fed {
+			if f.feeds[zone] != nil {
 				continue
 			}
-			one, stop := context.WithCancel(ctx)
-			wake := make(chan struct{}, 1)
-			stops[zone], f.wake[zone] = stop, wake
-			running.Go(func() { f.feed(one, zone, wake) })
+			each, stop := context.WithCancel(ctx)
+			one := &feed{rule: rule, stop: stop, wake: make(chan netip.Addr, 1)}
+			f.feeds[zone] = one
+			wait := rand.N(min(time.Duration(fresh)*startPace, startTime))
+			running.Go(func() { f.feed(each, zone, one.wake, wait) })
 		}
 		f.mu.Unlock()
 	}
 }
 
 // feed keeps one zone's copy until ctx ends.
-func (f *feeder) feed(ctx context.Context, zone string, wake <-chan struct{}) {
-	wait, failures, asked := time.Duration(0), 0, time.Time{}
+func (f *feeder) feed(ctx context.Context, zone string, wake <-chan netip.Addr, wait time.Duration) {
+	failures, asked := 0, time.Time{}
 	for {
+		var first netip.Addr
 		select {
 		case <-ctx.Done():
 			return
-		case <-wake:
+		case first = <-wake:
 			pauseFor(ctx, minTimer-time.Since(asked)) // whoever sends NOTIFY, or forges it
 		case <-time.After(wait):
 		}
 		asked = time.Now()
-		err := f.refresh(ctx, zone)
+		err := f.refresh(ctx, zone, first)
 		if ctx.Err() != nil {
 			return
 		}
@@ -178,7 +207,7 @@ func (f *feeder) feed(ctx context.Context, zone string, wake <-chan struct{}) {
 			failures = 0
 		} else if failures++; failures == 1 || f.zone(zone) == nil {
 			f.bad.Add(1)
-			f.s.o.Log.Warn("zone not refreshed", "zone", zone, "failures", failures, "error", err)
+			f.tally.warn("zone not refreshed", "zone", zone, "failures", failures, "error", err)
 		}
 		wait = f.next(ctx, zone, failures)
 	}
@@ -186,12 +215,13 @@ func (f *feeder) feed(ctx context.Context, zone string, wake <-chan struct{}) {
 
 // zone is the zone in use, nil if it has no records.
 func (f *feeder) zone(name string) *zones.Zone {
-	for _, z := range f.s.o.Snapshot().Set.Zones {
-		if z.Name == name && z.Absent == "" {
-			return z
-		}
+	var wire [maxName]byte
+	n := wireName(wire[:], name)
+	z := f.s.o.Snapshot().Set.Find(wire[:n]).Zone
+	if z == nil || len(z.Wire) != n || z.Absent != "" {
+		return nil
 	}
-	return nil
+	return z
 }
 
 // next is how long to wait before the primaries are asked again; a copy that has expired meanwhile goes.
@@ -225,188 +255,46 @@ func (f *feeder) next(ctx context.Context, zone string, failures int) time.Durat
 	return wait
 }
 
-// refresh asks the primaries, in order, until one confirms the copy or gives a newer one.
-func (f *feeder) refresh(ctx context.Context, zone string) error {
+// refresh asks the primaries, in order but the one at first before the others, until one gives a newer version. A copy is
+// confirmed by a primary that has the same; one that has an older one is behind.
+func (f *feeder) refresh(ctx context.Context, zone string, first netip.Addr) error {
 	rule := f.s.settings.Load().fed[zone]
 	if rule == nil {
 		return nil // a reload took it away, and this ends soon
 	}
 	var errs []error
-	for _, p := range rule.primaries {
-		err := f.refreshFrom(ctx, zone, rule, p)
-		if err == nil {
-			return nil
+	confirmed, refused := false, false
+	for _, p := range rule.inOrder(first) {
+		serial, err := f.serial(ctx, zone, p)
+		have := f.zone(zone)
+		switch {
+		case err != nil:
+		case have == nil || newer(serial, have.Serial()):
+			if err = f.take(ctx, zone, rule, p, have); err == nil {
+				return nil
+			}
+			refused = true
+		case serial == have.Serial():
+			if err = zones.Confirm(rule.file, time.Now()); err == nil {
+				confirmed = true
+			}
+		default:
+			err = fmt.Errorf("its serial %d is older than ours, %d", serial, have.Serial())
+			f.tally.warn("a primary is behind", "zone", zone, "primary", p.address, "serial", serial, "ours", have.Serial())
 		}
-		errs = append(errs, fmt.Errorf("primary %s: %w", p.address, err))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("primary %s: %w", p.address, err))
+		}
+	}
+	if confirmed && !refused {
+		return nil
 	}
 	return errors.Join(errs...)
 }
 
-func (f *feeder) refreshFrom(ctx context.Context, zone string, rule *fedRule, p primary) error {
-	serial, err := f.serial(ctx, zone, p)
-	if err != nil {
-		return err
-	}
-	have := f.zone(zone)
-	if have != nil && !newer(serial, have.Serial()) {
-		return zones.Confirm(rule.file, time.Now())
-	}
-	var copied []dns.RR
-	if have != nil {
-		if copied, err = readCopy(rule.file, zone); err != nil {
-			copied = nil // the whole zone then
-		}
-	}
-	rrs, err := f.fetch(ctx, zone, p, copied)
-	if err != nil && copied != nil {
-		rrs, err = f.fetch(ctx, zone, p, nil) // not every primary keeps to RFC 1995
-	}
-	if err != nil {
-		return err
-	}
-	text, err := zones.Text(rrs)
-	if err == nil {
-		err = f.s.o.Install(ctx, zone, text)
-	}
-	if err != nil {
-		return fmt.Errorf("serial %d cannot be served: %w", rrs[0].(*dns.SOA).Serial, err)
-	}
-	f.good.Add(1)
-	f.s.o.Log.Info("zone transferred", "zone", zone, "primary", p.address, "serial", rrs[0].(*dns.SOA).Serial, "records", len(rrs))
-	return nil
-}
-
-// serial asks a primary for its version.
-func (f *feeder) serial(ctx context.Context, zone string, p primary) (uint32, error) {
-	for _, transport := range []string{"udp", "tcp"} {
-		m := new(dns.Msg).SetQuestion(zone, dns.TypeSOA)
-		m.RecursionDesired = false
-		client := dns.Client{Net: transport, Timeout: exchangeTimeout, Dialer: f.s.dialer(transport, p.address)}
-		if p.key != nil {
-			m.SetTsig(p.key.name, p.key.algorithm, tsigFudge, time.Now().Unix())
-			client.TsigSecret = map[string]string{p.key.name: p.key.secret}
-		}
-		r, _, err := client.ExchangeContext(ctx, m, p.address)
-		switch {
-		case err != nil:
-			return 0, err
-		case r.Truncated:
-			continue
-		case r.Rcode != dns.RcodeSuccess || !r.Authoritative:
-			return 0, fmt.Errorf("SOA refused: %s, authoritative: %v", dns.RcodeToString[r.Rcode], r.Authoritative)
-		}
-		for _, rr := range r.Answer {
-			if soa, ok := rr.(*dns.SOA); ok && strings.EqualFold(soa.Hdr.Name, zone) {
-				return soa.Serial, nil
-			}
-		}
-		return 0, errors.New("no SOA in its answer")
-	}
-	return 0, errors.New("its SOA is truncated")
-}
-
-// readCopy reads the records of a copy; the SOA is the first.
-func readCopy(file, zone string) (rrs []dns.RR, err error) {
-	rrs, err = zones.Read(file, zone)
-	if err == nil && (len(rrs) == 0 || rrs[0].Header().Rrtype != dns.TypeSOA) {
-		return nil, errors.New("no SOA at its beginning")
-	}
-	return rrs, err
-}
-
-// fetch transfers a zone: what changed since have, or all of it if that is nil. The SOA is the first record, once.
-func (f *feeder) fetch(ctx context.Context, zone string, p primary, have []dns.RR) ([]dns.RR, error) {
-	ctx, cancel := context.WithTimeout(ctx, transferTime)
-	defer cancel()
-	conn, err := f.s.dialer("tcp", p.address).DialContext(ctx, "tcp", p.address)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	m := new(dns.Msg).SetAxfr(zone)
-	if have != nil {
-		soa := have[0].(*dns.SOA)
-		m.SetIxfr(zone, soa.Serial, soa.Ns, soa.Mbox)
-	}
-	t := &dns.Transfer{Conn: &dns.Conn{Conn: conn}, ReadTimeout: transferIdle, WriteTimeout: exchangeTimeout}
-	if p.key != nil {
-		m.SetTsig(p.key.name, p.key.algorithm, tsigFudge, time.Now().Unix())
-		t.TsigSecret = map[string]string{p.key.name: p.key.secret}
-	}
-	stream, err := t.In(m, p.address)
-	if err != nil {
-		return nil, err
-	}
-	var got []dns.RR
-	size := 0
-	for e := range stream {
-		if err == nil {
-			err = e.Error
-		}
-		for _, rr := range e.RR {
-			zones.FromWire(rr)
-			if size += dns.Len(rr); size > maxFed && err == nil {
-				err = fmt.Errorf("more than %d octets", maxFed)
-				conn.Close()
-			}
-			if err == nil && dns.IsSubDomain(zone, strings.ToLower(rr.Header().Name)) {
-				got = append(got, rr)
-			}
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return assemble(have, got)
-}
-
-// assemble makes the new version of what a transfer brought: a whole zone (RFC 5936, section 2.2), or the steps from have
-// (RFC 1995, section 4).
-func assemble(have, got []dns.RR) ([]dns.RR, error) {
-	if len(got) < 2 || !sameSOA(got[0], got[len(got)-1]) {
-		return nil, fmt.Errorf("a transfer of %d records that does not end with the SOA that it begins with", len(got))
-	}
-	got = got[:len(got)-1]
-	if have == nil || len(got) < 2 || got[1].Header().Rrtype != dns.TypeSOA {
-		if slices.ContainsFunc(got[1:], func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }) {
-			return nil, errors.New("a SOA within the zone")
-		}
-		return got, nil
-	}
-	at := have[0]
-	records := map[string]dns.RR{}
-	for _, rr := range have[1:] {
-		records[rr.String()] = rr
-	}
-	removing := false
-	for _, rr := range got[1:] {
-		switch key := rr.String(); {
-		case rr.Header().Rrtype == dns.TypeSOA:
-			if removing = !removing; removing && !sameSOA(at, rr) {
-				return nil, fmt.Errorf("a step from serial %d, at %d", rr.(*dns.SOA).Serial, at.(*dns.SOA).Serial)
-			}
-			at = rr
-		case removing && records[key] == nil:
-			return nil, fmt.Errorf("%s goes, and was not there", key)
-		case removing:
-			delete(records, key)
-		default:
-			records[key] = rr
-		}
-	}
-	if !sameSOA(at, got[0]) {
-		return nil, fmt.Errorf("the steps end at serial %d", at.(*dns.SOA).Serial)
-	}
-	all := []dns.RR{at}
-	for _, key := range slices.Sorted(maps.Keys(records)) {
-		all = append(all, records[key])
-	}
-	return all, nil
-}
-
-func sameSOA(a, b dns.RR) bool {
-	x, ok := a.(*dns.SOA)
-	y, also := b.(*dns.SOA)
-	return ok && also && x.Serial == y.Serial
+// inOrder is the primaries, those at the address first before the others.
+func (r *fedRule) inOrder(first netip.Addr) []primary {
+	there := func(p primary) bool { return p.host == first }
+	others := slices.DeleteFunc(slices.Clone(r.primaries), there)
+	return append(slices.DeleteFunc(slices.Clone(r.primaries), func(p primary) bool { return !there(p) }), others...)
 }

@@ -135,7 +135,11 @@ func TestNotified(t *testing.T) {
 		}}}
 		s.Now = time.Now()
 		var told []string
-		s.Notified = func(zone string) { told = append(told, zone) }
+		s.Notified = func(zone string, from netip.Addr) {
+			if from == netip.MustParseAddr(c.from) {
+				told = append(told, zone)
+			}
+		}
 		q := new(dns.Msg).SetNotify(c.zone)
 		b, err := q.Pack()
 		if err == nil && c.key != "" {

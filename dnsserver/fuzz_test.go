@@ -62,7 +62,7 @@ func FuzzSigned(f *testing.F) {
 	s := build(f, services(), table())
 	withTransfers(f, s, TransferConfig{Keys: []string{"good"}})
 	s.Settings.fed = map[string]*fedRule{"geo.example.com.": {primaries: []primary{{host: resolver}}}}
-	s.Notified = func(string) {}
+	s.Notified = func(string, netip.Addr) {}
 	for _, qtype := range []uint16{dns.TypeSOA, dns.TypeA, dns.TypeAXFR, dns.TypeIXFR} {
 		q := new(dns.Msg).SetQuestion("geo.example.com.", qtype)
 		if qtype == dns.TypeIXFR {

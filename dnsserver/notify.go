@@ -33,22 +33,31 @@ const (
 	notifyTries = 6               // then the secondary's refresh timer has to do
 	notifyPause = 2 * time.Second // after the first try; it doubles
 	notifyOnce  = 32              // questions at once
+	notifyOf    = 4               // of one secondary: one that is dead does not keep the others waiting
 	notifyTime  = 2 * time.Second // for a reply
 )
 
-// A notifier tells secondaries of new versions. Its goroutine is Server.Serve's.
+// A notifier tells secondaries of new versions. Its goroutine is Server.Serve's; each secondary of a zone that is being told has
+// one below it.
 type notifier struct {
 	s       *Server
 	changed chan struct{} // of capacity 1: there may be something to tell
-	told    map[notice]uint32
-	mu      sync.Mutex // guards told
+	slots   *slots
+	tally   *tally
+	mu      sync.Mutex // guards notices
+	notices map[secondary]*notice
 }
 
-// A notice is one secondary of one zone.
-type notice struct{ zone, address string }
+type secondary struct{ zone, address string }
+
+// A notice is what a secondary was told, or is being told. A reload leaves those alone whose version it did not change.
+type notice struct {
+	serial uint32
+	stop   context.CancelFunc
+}
 
 func newNotifier(s *Server) *notifier {
-	return &notifier{s: s, changed: make(chan struct{}, 1), told: map[notice]uint32{}}
+	return &notifier{s: s, changed: make(chan struct{}, 1), slots: newSlots(notifyOnce, notifyOf), tally: &tally{log: s.o.Log}, notices: map[secondary]*notice{}}
 }
 
 // check has the notifier look for what there is to tell.
@@ -61,65 +70,81 @@ func (n *notifier) check() {
 
 // run tells of what there is at first, and of changes, until ctx ends.
 func (n *notifier) run(ctx context.Context) {
-	var round sync.WaitGroup
-	stop := func() {}
+	var running sync.WaitGroup
+	defer running.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			stop()
-			round.Wait()
 			return
 		case <-n.changed:
 		}
-		stop()
-		round.Wait()
-		var all context.Context
-		all, stop = context.WithCancel(ctx)
-		settings, set := n.s.settings.Load(), n.s.o.Snapshot().Set
-		slots := make(chan struct{}, notifyOnce)
-		for _, z := range set.Zones {
-			rule := settings.transfers[z.Name]
-			if rule == nil || z.Absent != "" {
-				continue
-			}
-			for _, address := range rule.notify {
-				round.Go(func() { n.tell(all, slots, z, address, rule) })
+		wanted := n.wanted()
+		n.mu.Lock()
+		for to, old := range n.notices {
+			if z := wanted[to]; z == nil || z.Serial() != old.serial {
+				old.stop()
+				delete(n.notices, to)
 			}
 		}
+		for to, z := range wanted {
+			if n.notices[to] != nil {
+				continue
+			}
+			each, stop := context.WithCancel(ctx)
+			this := &notice{z.Serial(), stop}
+			n.notices[to] = this
+			running.Go(func() {
+				defer stop()
+				if !n.tell(each, to, z) {
+					n.forget(to, this)
+				}
+			})
+		}
+		n.mu.Unlock()
 	}
 }
 
-// tell tells one secondary of the zone's version, unless it knows, until it replies.
-func (n *notifier) tell(ctx context.Context, slots chan struct{}, z *zones.Zone, address string, rule *transferRule) {
-	to := notice{z.Name, address}
-	n.mu.Lock()
-	serial, known := n.told[to]
-	n.mu.Unlock()
-	if known && serial == z.Serial() {
-		return
+// wanted is whom to tell of which zones.
+func (n *notifier) wanted() map[secondary]*zones.Zone {
+	wanted, settings := map[secondary]*zones.Zone{}, n.s.settings.Load()
+	for _, z := range n.s.o.Snapshot().Set.Zones {
+		if rule := settings.transfers[z.Name]; rule != nil && z.Absent == "" {
+			for _, address := range rule.notify {
+				wanted[secondary{z.Name, address}] = z
+			}
+		}
 	}
+	return wanted
+}
+
+// forget has the next reload tell a secondary that did not reply once more.
+func (n *notifier) forget(to secondary, this *notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.notices[to] == this {
+		delete(n.notices, to)
+	}
+}
+
+// tell tells one secondary of the zone's version until it replies.
+func (n *notifier) tell(ctx context.Context, to secondary, z *zones.Zone) (told bool) {
 	pause := notifyPause
 	for try := 1; ; try++ {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
+		give, err := n.slots.take(ctx, to.address)
+		if err != nil {
+			return false
 		}
-		err := n.s.notify(ctx, z, address, rule)
-		<-slots
-		if err == nil {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.told[to] = z.Serial()
-			n.s.o.Log.Info("secondary notified", "zone", z.Name, "secondary", address, "serial", z.Serial())
-			return
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if try == notifyTries {
-			n.s.o.Log.Warn("secondary does not reply to NOTIFY", "zone", z.Name, "secondary", address, "serial", z.Serial(), "tries", try, "error", err)
-			return
+		err = n.s.notify(ctx, z, to.address)
+		give()
+		switch {
+		case err == nil:
+			n.s.o.Log.Info("secondary notified", "zone", z.Name, "secondary", to.address, "serial", z.Serial())
+			return true
+		case ctx.Err() != nil:
+			return false
+		case try == notifyTries:
+			n.tally.warn("secondary does not reply to NOTIFY", "zone", z.Name, "secondary", to.address, "serial", z.Serial(), "tries", try, "error", err)
+			return false
 		}
 		pauseFor(ctx, pause)
 		pause *= 2
@@ -127,16 +152,14 @@ func (n *notifier) tell(ctx context.Context, slots chan struct{}, z *zones.Zone,
 }
 
 // notify sends one NOTIFY and waits for its reply.
-func (s *Server) notify(ctx context.Context, z *zones.Zone, address string, rule *transferRule) error {
+func (s *Server) notify(ctx context.Context, z *zones.Zone, address string) error {
 	m := new(dns.Msg).SetNotify(z.Name)
 	m.Answer = z.Records[:1]
-	client := dns.Client{Timeout: notifyTime, Dialer: s.dialer("udp", address)}
-	if len(rule.keys) > 0 {
-		k := rule.keys[0]
-		m.SetTsig(k.name, k.algorithm, tsigFudge, time.Now().Unix())
-		client.TsigSecret = map[string]string{k.name: k.secret}
+	var k *key
+	if rule := s.settings.Load().transfers[z.Name]; rule != nil && len(rule.keys) > 0 {
+		k = rule.keys[0]
 	}
-	r, _, err := client.ExchangeContext(ctx, m, address)
+	r, err := s.exchange(ctx, m, "udp", address, k, notifyTime)
 	if err == nil && r.Rcode != dns.RcodeSuccess {
 		err = fmt.Errorf("rcode %s", dns.RcodeToString[r.Rcode])
 	}

@@ -55,14 +55,14 @@ type Server struct {
 	tcp      []*tcpListener
 	addrs    []string
 	limiter  *limiter
-	notified func(zone string) // the feeder's; made once
+	notified func(zone string, from netip.Addr) // the feeder's; made once
 	dropped  [causes]atomic.Uint64
 	paniced  atomic.Int64 // when the last log line of a panic was, Unix nanoseconds
 
 	journals  atomic.Pointer[journals] // of the snapshot's set; changed by Apply alone
 	notifier  *notifier
 	feeder    *feeder
-	transfers chan struct{}  // those under way
+	transfers *slots         // of those under way, out
 	tcpMeters [4]lockedMeter // connections come and go, so they share a few
 }
 
@@ -92,7 +92,7 @@ func (c cause) String() string {
 
 // Listen binds all addresses, or none.
 func Listen(o Options) (*Server, error) {
-	s := &Server{o: o, limiter: newLimiter(), transfers: make(chan struct{}, maxTransfers)}
+	s := &Server{o: o, limiter: newLimiter(), transfers: newSlots(maxTransfers, maxTransfersOf)}
 	s.notifier, s.feeder = newNotifier(s), newFeeder(s)
 	s.notified = s.feeder.notified
 	s.journals.Store(&journals{})

@@ -221,7 +221,9 @@ func (c *conversation) answer(q []byte) *zones.Zone {
 	}
 	switch {
 	case c.tsig != nil && !c.trusts(q):
-		c.reply.Rcode = dns.RcodeNotAuth
+		if c.reply.Rcode = dns.RcodeNotAuth; c.tsigError == dns.RcodeFormatError {
+			c.tsig, c.reply.Rcode = nil, dns.RcodeFormatError
+		}
 	case c.v.version != 0 && !c.broken: // of whichever opcode (RFC 6891, section 6.1.3)
 		c.reply.Rcode = dns.RcodeBadVers
 	case !known:

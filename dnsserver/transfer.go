@@ -1,10 +1,12 @@
 package dnsserver
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/gaissmai/bart"
 	"github.com/miekg/dns"
@@ -36,9 +38,12 @@ type ZoneConfig struct {
 
 // The bounds of transfers.
 const (
-	maxNotify      = 32       // secondaries of a zone
-	maxTransfers   = 16       // at once: each holds a connection, and the time of a core
-	messageRecords = 16 << 10 // octets of records, uncompressed, in a message of a transfer: larger ones compress no better
+	maxNotify      = 32              // secondaries of a zone
+	maxTransfers   = 16              // at once: each holds a connection, and the time of a core
+	maxTransfersOf = 2               // of one client network; what it asks for besides waits
+	transferWait   = 2 * time.Second // for a slot, then it is refused: no longer than a shutdown waits
+	transferBuffer = 128 << 10       // octets that the kernel takes ahead: it wakes the writer when a third of them has gone, so who takes some 20 KB a second is not cut for writeTime
+	messageRecords = 16 << 10        // octets of records, uncompressed, in a message of a transfer: larger ones compress no better
 )
 
 // transferRule is a TransferConfig in use.
@@ -171,11 +176,13 @@ func (l *tcpListener) transfer(c *tcpConn, q []byte, scene *Scene, meter *locked
 	talk := newConversation(q, c.source, l.t, scene, nil)
 	zone := talk.answer(q)
 	if talk.parts != nil {
-		select {
-		case l.s.transfers <- struct{}{}:
-			defer func() { <-l.s.transfers }()
-		default:
+		ctx, cancel := context.WithTimeout(context.Background(), transferWait)
+		defer cancel()
+		if give, err := l.s.transfers.take(ctx, c.client.String()); err != nil {
 			talk.parts, talk.reply.Rcode = nil, dns.RcodeServerFailure
+		} else {
+			defer give()
+			_ = c.tcp.SetWriteBuffer(transferBuffer) // best effort: without it, slow secondaries are cut
 		}
 	}
 	meter.Lock()

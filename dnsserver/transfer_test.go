@@ -89,6 +89,38 @@ func TestTSIG(t *testing.T) {
 			t.Errorf("%s: server's time %s", name, tsig.OtherData)
 		}
 	}
+	// A MAC of another length than its algorithm's (RFC 8945, section 5.2.2.1).
+	for _, c := range []struct {
+		octets    int
+		wrong     bool
+		rcode     int
+		tsigError uint16
+	}{
+		{0, false, dns.RcodeFormatError, 0}, {9, false, dns.RcodeFormatError, 0}, {15, false, dns.RcodeFormatError, 0}, {33, false, dns.RcodeFormatError, 0},
+		{16, false, dns.RcodeNotAuth, dns.RcodeBadTrunc}, {31, false, dns.RcodeNotAuth, dns.RcodeBadTrunc}, {16, true, dns.RcodeNotAuth, dns.RcodeBadSig},
+		{32, true, dns.RcodeNotAuth, dns.RcodeBadSig},
+	} {
+		m := parse(t, ask(t, "ns1 A"))
+		m.SetTsig("good.", dns.HmacSHA256, tsigFudge, now)
+		q, _, err := dns.TsigGenerate(m, goodSecret, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m = parse(t, q)
+		tsig := m.IsTsig()
+		tsig.MAC = (tsig.MAC + "00")[:2*c.octets]
+		if tsig.MACSize = uint16(c.octets); c.wrong {
+			tsig.MAC = strings.Repeat("0", 2*c.octets)
+		}
+		if q, err = m.Pack(); err != nil {
+			t.Fatal(err)
+		}
+		r := parse(t, Answer(nil, q, resolver, UDP, s, nil))
+		got := r.IsTsig()
+		if r.Rcode != c.rcode || (got == nil) != (c.rcode == dns.RcodeFormatError) || got != nil && (got.Error != c.tsigError || (got.MACSize > 0) != (c.tsigError == dns.RcodeBadTrunc)) {
+			t.Errorf("%d octets, wrong %v: %v", c.octets, c.wrong, r)
+		}
+	}
 	// The largest signature fits what the asker takes.
 	for size := plainUDP; size < plainUDP+200; size++ {
 		m := parse(t, ask(t, fmt.Sprint("middle TXT +edns=", size)))
@@ -348,7 +380,7 @@ func TestNotify(t *testing.T) {
 	set := version(t, 7, nil)
 	scene := build(t, nil, nil)
 	withTransfers(t, scene, TransferConfig{Keys: []string{"good"}, Notify: []string{pc.LocalAddr().String()}})
-	_, use := serveVersions(t, scene, set)
+	server, use := serveVersions(t, scene, set)
 	expect := func(serial uint32) {
 		t.Helper()
 		select {
@@ -360,6 +392,13 @@ func TestNotify(t *testing.T) {
 			t.Fatalf("not heard of %d", serial)
 		}
 	}
+	for range 50 { // reloads that change nothing here neither hurry nor hinder
+		use(set)
+		time.Sleep(time.Millisecond)
+	}
+	if n := queries.Load(); n > 1 {
+		t.Errorf("%d tries at once", n)
+	}
 	expect(7)
 	next := version(t, 8, []int{1})
 	use(next)
@@ -369,6 +408,111 @@ func TestNotify(t *testing.T) {
 	case got := <-heard:
 		t.Errorf("heard of %d again", got)
 	case <-time.After(100 * time.Millisecond):
+	}
+	// What is not served any more is forgotten.
+	use(load(t, nil))
+	use(&zones.Set{})
+	known := func() int {
+		server.notifier.mu.Lock()
+		defer server.notifier.mu.Unlock()
+		return len(server.notifier.notices)
+	}
+	if !within(func() bool { return known() == 0 }) {
+		t.Errorf("%d notices of zones that are gone", known())
+	}
+}
+
+// A secondary that does not verify what it hears, and so does not sign, has not heard.
+func TestUnsignedReplyToNotifyIsNone(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secondary := &dns.Server{PacketConn: pc, MsgAcceptFunc: func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		if err := w.WriteMsg(new(dns.Msg).SetReply(q)); err != nil {
+			t.Error(err)
+		}
+	})}
+	go secondary.ActivateAndServe()
+	t.Cleanup(func() { secondary.Shutdown() })
+	set := version(t, 7, nil)
+	scene := build(t, nil, nil)
+	for _, keys := range [][]string{nil, {"good"}} {
+		withTransfers(t, scene, TransferConfig{Keys: keys, Notify: []string{pc.LocalAddr().String()}})
+		s, _ := serveVersions(t, scene, set)
+		if err := s.notify(t.Context(), set.Zones[0], pc.LocalAddr().String()); (err == nil) != (keys == nil) {
+			t.Errorf("keys %v: %v", keys, err)
+		}
+	}
+}
+
+// largeZone is a zone of some megabytes.
+func largeZone(t testing.TB) *zones.Set {
+	set := version(t, 1, nil)
+	z := set.Zones[0]
+	for i := range 20_000 {
+		z.Records = append(z.Records, &dns.TXT{
+			Hdr: dns.RR_Header{Name: "geo.example.com.", Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{fmt.Sprint(i, strings.Repeat(" more", 48))},
+		})
+	}
+	return set
+}
+
+// startTransfer asks for all of the zone from an address, and reads nothing.
+func startTransfer(t testing.TB, s *Server, from string) *dns.Conn {
+	t.Helper()
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("tcp", s.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.(*net.TCPConn).SetReadBuffer(128 << 10); err != nil {
+		t.Fatal(err)
+	}
+	conn := &dns.Conn{Conn: c}
+	conn.SetDeadline(time.Now().Add(2 * patience))
+	if err := conn.WriteMsg(new(dns.Msg).SetAxfr("geo.example.com.")); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// A secondary may be slow, as long as it takes some of the zone all the time.
+func TestSlowSecondary(t *testing.T) {
+	t.Parallel()
+	scene := build(t, nil, nil)
+	withTransfers(t, scene, TransferConfig{Allow: []string{"127.0.0.0/8"}})
+	s, _ := serveVersions(t, scene, largeZone(t))
+	conn := startTransfer(t, s, "127.0.0.1")
+	records := 0
+	for begin := time.Now(); records < 20_000; {
+		m, err := conn.ReadMsg()
+		if err != nil {
+			t.Fatalf("after %d records and %v: %v", records, time.Since(begin), err)
+		}
+		if records += len(m.Answer); time.Since(begin) < 2*writeTime {
+			time.Sleep(200 * time.Millisecond) // some 80 KB a second
+		}
+	}
+}
+
+// One client's transfers leave room for others'.
+func TestTransfersOfAClientAreBounded(t *testing.T) {
+	t.Parallel()
+	scene := build(t, nil, nil)
+	withTransfers(t, scene, TransferConfig{Allow: []string{"127.0.0.0/8"}})
+	s, _ := serveVersions(t, scene, largeZone(t))
+	for range maxTransfersOf {
+		if m, err := startTransfer(t, s, "127.0.0.1").ReadMsg(); err != nil || m.Rcode != dns.RcodeSuccess {
+			t.Fatalf("%v, %v", m, err)
+		}
+	}
+	if m, err := startTransfer(t, s, "127.0.0.1").ReadMsg(); err != nil || m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("one more of the client: %v, %v", m, err)
+	}
+	if m, err := startTransfer(t, s, "127.0.0.2").ReadMsg(); err != nil || m.Rcode != dns.RcodeSuccess {
+		t.Errorf("another client's: %v, %v", m, err)
 	}
 }
 

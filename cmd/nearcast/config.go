@@ -64,7 +64,7 @@ type Zone struct {
 	zones.ZoneConfig `mapstructure:",squash"`
 	// Services are the steered names of the zone. Optional: a zone without services is served as its file states it.
 	Services []Service `mapstructure:"services"`
-	// Primaries are the servers that the zone is transferred from, asked in this order (AXFR, IXFR, NOTIFY), at most 8. Optional:
+	// Primaries are the servers that the zone is transferred from (AXFR, IXFR, NOTIFY), asked in this order until one has a newer version, at most 8. Optional:
 	// the file is the operator's own. With primaries it is the director's copy: kept over restarts, served until it expires, and
 	// laid under the services. Copies need a folder with nothing else in it that nearcast reads. A copy in a folder that the configuration did not name when the director started needs a restart, where the
 	// kernel has Landlock.
