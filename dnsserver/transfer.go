@@ -178,7 +178,7 @@ func (l *tcpListener) transfer(c *tcpConn, q []byte, scene *Scene, meter *locked
 	if talk.parts != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), transferWait)
 		defer cancel()
-		if give, err := l.s.transfers.take(ctx, c.client.String()); err != nil {
+		if give, err := l.s.transfers.take(ctx, clientNetwork(c.source).String()); err != nil {
 			talk.parts, talk.reply.Rcode = nil, dns.RcodeServerFailure
 		} else {
 			defer give()
