@@ -280,6 +280,47 @@ func TestRefusedReload(t *testing.T) {
 	}
 }
 
+// A reload that takes longer than a body may is not given up for that.
+func TestLongReload(t *testing.T) {
+	s, _ := newServer(t, "")
+	s.http.ReadTimeout /= 200 // so that the test does not take so long
+	s.o.Reload = func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * s.http.ReadTimeout):
+			return nil
+		}
+	}
+	resp, err := http.Post(serve(t, s)+"/api/v1/reload", "application/json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); resp.StatusCode != 200 {
+		t.Errorf("%d %s %v", resp.StatusCode, b, err)
+	}
+}
+
+// A body that does not come holds a connection for readTimeout, no longer.
+func TestSlowBody(t *testing.T) {
+	s, _ := newServer(t, "")
+	s.http.ReadTimeout /= 200 // so that the test does not take so long
+	serve(t, s)
+	for _, path := range []string{"orders", "reload"} {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST /api/v1/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{", path)
+		c.SetReadDeadline(time.Now().Add(headerTimeout))
+		if _, err := io.Copy(io.Discard, c); os.IsTimeout(err) {
+			t.Errorf("%s: the connection stays", path)
+		}
+	}
+}
+
 func TestAddressInUse(t *testing.T) {
 	s, _ := newServer(t, "")
 	serve(t, s)
