@@ -31,6 +31,7 @@ ns1 A 192.0.2.53
 mail A 192.0.2.25
 mail AAAA 2001:db8::25
 info TXT "hello"
+odd CAA 0 issue "a\\b"
 mixed 600 A 192.0.2.31
 mixed 60 A 192.0.2.32
 a.b.deep A 192.0.2.7

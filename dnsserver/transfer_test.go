@@ -136,6 +136,26 @@ func TestTSIG(t *testing.T) {
 	}
 }
 
+// A signature changes nothing of the records, those that the library unpacks in one form and packs in another among them.
+func TestSignedRecordsAreAsUnsigned(t *testing.T) {
+	s := build(t, services(), nil)
+	withTransfers(t, s, TransferConfig{})
+	s.Now = time.Now()
+	m := parse(t, ask(t, "odd CAA"))
+	plain := parse(t, Answer(nil, ask(t, "odd CAA"), resolver, UDP, s, nil))
+	m.SetTsig("good.", dns.HmacSHA256, tsigFudge, s.Now.Unix())
+	q, _, err := dns.TsigGenerate(m, goodSecret, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := parse(t, Answer(nil, q, resolver, UDP, s, nil))
+	for _, r := range []*dns.Msg{plain, signed} {
+		if len(r.Answer) != 1 || r.Answer[0].(*dns.CAA).Value != `a\b` {
+			t.Errorf("%v", r)
+		}
+	}
+}
+
 // Who may have a zone, over what.
 func TestWhoMayTransfer(t *testing.T) {
 	sign := func(m *dns.Msg, key, secret string) []byte {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/zones"
 )
 
 // KeyConfig is a shared secret that signs messages (TSIG, RFC 8945), as the configuration file states it.
@@ -170,6 +172,11 @@ func (c *conversation) sign(b []byte) ([]byte, error) {
 	m := &dns.Msg{}
 	if err := m.Unpack(b); err != nil {
 		return nil, err
+	}
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			zones.FromWire(rr)
+		}
 	}
 	m.Compress = true
 	t := &dns.TSIG{
