@@ -15,7 +15,10 @@ func (d *draft) extras(s *Set) {
 			continue
 		}
 		for _, set := range n.Sets {
-			d.extra(s, n, set)
+			switch set.Type {
+			case dns.TypeNS, dns.TypeMX, dns.TypeSRV, dns.TypeSVCB, dns.TypeHTTPS:
+				d.extra(s, n, set)
+			}
 		}
 	}
 }
