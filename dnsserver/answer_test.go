@@ -536,7 +536,7 @@ func TestOneCNAME(t *testing.T) {
 	m := &Meter{}
 	b := Answer(nil, ask(t, "cdns A"), resolver, UDP, s, m)
 	answers := 0
-	m.Each(func(_, _, _ string, _ Transport, _ uint64) {}, func(_, _ string, n uint64) { answers += int(n) }, nil)
+	m.Each(func(_, _ string, _ Transport, _ uint64) {}, func(_, _ string, _ uint64) {}, func(_, _ string, n uint64) { answers += int(n) }, nil)
 	if r := parse(t, b); len(r.Answer) != 1 || answers != 1 {
 		t.Errorf("%d regions counted for %s", answers, brief(r))
 	}

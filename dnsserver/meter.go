@@ -24,23 +24,35 @@ const otherType = len(countedTypes)
 // rcodes is how many rcodes are counted: BADCOOKIE is the largest that Answer gives.
 const rcodes = dns.RcodeBadCookie + 1
 
+// The rcodes that are counted for each zone, those that are rare together.
+var zoneRcodes = [...]int{
+	dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeYXDomain, dns.RcodeNotAuth, dns.RcodeBadCookie,
+}
+
+const otherRcode = len(zoneRcodes)
+
 // A Meter counts what one worker answered; it is written by that worker alone, and read by Each from anywhere. The
 // zero Meter is ready; a nil one counts nothing.
 //
-// Counters go by name, so that they survive reloads; a table for the set in use finds them by position.
+// What the asker chooses, types and rcodes and transports, is counted over all zones, and for each zone rcodes alone: there may
+// be 100,000 of these, and each costs 64 octets here and a few series of metrics, whatever is asked. Counters go by name, so that
+// they survive reloads; a table for the set in use finds them by position.
 type Meter struct {
+	queries  queryCounts
 	set      *zones.Set      // that zones and services are for; the worker's own, as they are
-	zones    []*queryCounts  // by Zone.Index
+	zones    []zoneCounts    // by Zone.Index
 	services []serviceCounts // by Service.Index
-	outside  queryCounts     // queries in no zone
+	outside  zoneCounts      // queries in no zone
 
-	mu       sync.Mutex // guards the maps, which change with the set
-	queries  map[string]*queryCounts
+	mu       sync.Mutex             // guards what changes with the set
+	gone     map[string]*zoneCounts // of zones that are not in the set
 	answers  map[answerKey]*atomic.Uint64
 	failOpen map[string]*atomic.Uint64
 }
 
 type queryCounts [len(countedTypes) + 1][rcodes][transports]atomic.Uint64
+
+type zoneCounts [len(zoneRcodes) + 1]atomic.Uint64
 
 type answerKey struct{ service, region string }
 
@@ -57,9 +69,10 @@ func (m *Meter) query(set *zones.Set, z *zones.Zone, qtype uint16, rcode int, t 
 	m.use(set)
 	c := &m.outside
 	if z != nil {
-		c = m.zones[z.Index]
+		c = &m.zones[z.Index]
 	}
-	c[typeIndex(qtype)][rcode][t].Add(1)
+	c[rcodeIndex(rcode)].Add(1)
+	m.queries[typeIndex(qtype)][rcode][t].Add(1)
 }
 
 // answer counts the regions in an answer, if a service gave it.
@@ -88,6 +101,15 @@ func typeIndex(qtype uint16) int {
 	return otherType
 }
 
+func rcodeIndex(rcode int) int {
+	for i, r := range zoneRcodes {
+		if r == rcode {
+			return i
+		}
+	}
+	return otherRcode
+}
+
 // use makes the tables for a set, once after each reload.
 func (m *Meter) use(set *zones.Set) {
 	if m.set == set {
@@ -95,10 +117,13 @@ func (m *Meter) use(set *zones.Set) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	queries, answers, failOpen := map[string]*queryCounts{}, map[answerKey]*atomic.Uint64{}, map[string]*atomic.Uint64{}
-	m.set, m.zones, m.services = set, nil, nil
-	for _, z := range set.Zones {
-		m.zones = append(m.zones, counter(queries, m.queries, z.Name))
+	had, answers, failOpen := m.byZone(), map[answerKey]*atomic.Uint64{}, map[string]*atomic.Uint64{}
+	m.set, m.zones, m.services = set, make([]zoneCounts, len(set.Zones)), nil
+	for i, z := range set.Zones {
+		if c := had[z.Name]; c != nil {
+			m.zones[i].take(c)
+			delete(had, z.Name)
+		}
 	}
 	for _, svc := range set.Services {
 		c := serviceCounts{failOpen: counter(failOpen, m.failOpen, svc.Name)}
@@ -108,10 +133,36 @@ func (m *Meter) use(set *zones.Set) {
 		}
 		m.services = append(m.services, c)
 	}
-	keepGone(queries, m.queries)
+	m.gone = map[string]*zoneCounts{}
+	for name, c := range had {
+		if len(m.gone) == maxGone {
+			break
+		}
+		m.gone[name] = new(zoneCounts) // c holds all of the table that it is in
+		m.gone[name].take(c)
+	}
 	keepGone(answers, m.answers)
 	keepGone(failOpen, m.failOpen)
-	m.queries, m.answers, m.failOpen = queries, answers, failOpen
+	m.answers, m.failOpen = answers, failOpen
+}
+
+// byZone are the counters of all zones by name, also of those that are gone.
+func (m *Meter) byZone() map[string]*zoneCounts {
+	all := map[string]*zoneCounts{}
+	for name, c := range m.gone {
+		all[name] = c
+	}
+	for i := range m.zones {
+		all[m.set.Zones[i].Name] = &m.zones[i]
+	}
+	return all
+}
+
+// take takes over the figures of other counters, which count no more.
+func (c *zoneCounts) take(from *zoneCounts) {
+	for i := range c {
+		c[i].Store(from[i].Load())
+	}
 }
 
 // counter puts the counter of a key into to: the one it had, or a new one.
@@ -135,14 +186,24 @@ func keepGone[K comparable, V any](to, from map[K]*V) {
 	}
 }
 
-// Each calls its arguments with every counter that is not zero. zone is "" for queries in none; zone, service and
+// Each calls its arguments with every counter that is not zero: of queries by type, rcode and transport, of the same
+// queries by zone and rcode, of regions in answers and of failing open. zone is "" for queries in none; zone, service and
 // region are names, the first two absolute. It may be called from any goroutine.
-func (m *Meter) Each(query func(zone string, qtype, rcode string, t Transport, n uint64), answer func(service, region string, n uint64), failOpen func(service string, n uint64)) {
+func (m *Meter) Each(query func(qtype, rcode string, t Transport, n uint64), inZone func(zone, rcode string, n uint64), answer func(service, region string, n uint64), failOpen func(service string, n uint64)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.outside.each("", query)
-	for zone, c := range m.queries {
-		c.each(zone, query)
+	for i := range m.queries {
+		for j := range m.queries[i] {
+			for t := range m.queries[i][j] {
+				if n := m.queries[i][j][t].Load(); n > 0 {
+					query(typeName(i), rcodeName(j), Transport(t), n)
+				}
+			}
+		}
+	}
+	m.outside.each("", inZone)
+	for zone, c := range m.byZone() {
+		c.each(zone, inZone)
 	}
 	for key, c := range m.answers {
 		if n := c.Load(); n > 0 {
@@ -156,14 +217,14 @@ func (m *Meter) Each(query func(zone string, qtype, rcode string, t Transport, n
 	}
 }
 
-func (c *queryCounts) each(zone string, query func(zone string, qtype, rcode string, t Transport, n uint64)) {
+func (c *zoneCounts) each(zone string, inZone func(zone, rcode string, n uint64)) {
 	for i := range c {
-		for j := range c[i] {
-			for t := range c[i][j] {
-				if n := c[i][j][t].Load(); n > 0 {
-					query(zone, typeName(i), rcodeName(j), Transport(t), n)
-				}
+		if n := c[i].Load(); n > 0 {
+			rcode := "other"
+			if i != otherRcode {
+				rcode = rcodeName(zoneRcodes[i])
 			}
+			inZone(zone, rcode, n)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/nearcast/nearcast/zones"
 )
@@ -13,8 +14,10 @@ import (
 // counts are a meter's counters in words.
 func counts(m *Meter) string {
 	all := map[string]uint64{}
-	m.Each(func(zone, qtype, rcode string, t Transport, n uint64) {
-		all[fmt.Sprint("query ", zone, " ", qtype, " ", rcode, " ", t)] += n
+	m.Each(func(qtype, rcode string, t Transport, n uint64) {
+		all[fmt.Sprint("query ", qtype, " ", rcode, " ", t)] += n
+	}, func(zone, rcode string, n uint64) {
+		all[fmt.Sprint("zone ", zone, " ", rcode)] += n
 	}, func(service, region string, n uint64) {
 		all[fmt.Sprint("answer ", service, " ", region)] += n
 	}, func(service string, n uint64) {
@@ -44,15 +47,19 @@ answer both.geo.example.com. us: 1
 answer down.geo.example.com. us: 2
 answer downhop.geo.example.com. us: 1
 fail open down.geo.example.com.: 2
-query  A BADVERS udp: 1
-query  A REFUSED udp: 1
-query  other FORMERR udp: 1
-query example.org. A NOERROR udp: 1
-query geo.example.com. A NOERROR tcp: 1
-query geo.example.com. A NOERROR udp: 6
-query geo.example.com. AAAA NOERROR udp: 1
-query geo.example.com. AAAA NXDOMAIN udp: 1
-query geo.example.com. other NOERROR udp: 1`
+query A BADVERS udp: 1
+query A NOERROR tcp: 1
+query A NOERROR udp: 7
+query A REFUSED udp: 1
+query AAAA NOERROR udp: 1
+query AAAA NXDOMAIN udp: 1
+query other FORMERR udp: 1
+query other NOERROR udp: 1
+zone  REFUSED: 1
+zone  other: 2
+zone example.org. NOERROR: 1
+zone geo.example.com. NOERROR: 9
+zone geo.example.com. NXDOMAIN: 1`
 	if got := counts(m); got != want {
 		t.Errorf("counted\n%s\nwant\n%s", got, want)
 	}
@@ -67,7 +74,7 @@ func TestMeterKeepsCountersOverReloads(t *testing.T) {
 		Answer(nil, ask(t, "www A"), resolver, UDP, full, m)
 		Answer(nil, ask(t, "four A"), resolver, UDP, less, m)
 	}
-	want := "answer four.geo.example.com. us: 2\nanswer www.geo.example.com. us: 2\nquery geo.example.com. A NOERROR udp: 4"
+	want := "answer four.geo.example.com. us: 2\nanswer www.geo.example.com. us: 2\nquery A NOERROR udp: 4\nzone geo.example.com. NOERROR: 4"
 	if got := counts(m); got != want {
 		t.Errorf("counted\n%s\nwant\n%s", got, want)
 	}
@@ -82,9 +89,26 @@ func TestMeterIsBounded(t *testing.T) {
 			set.Zones = append(set.Zones, &zones.Zone{Index: i, Name: fmt.Sprintf("z%d-%d.", generation, i)})
 		}
 		m.query(set, set.Zones[0], 1, 0, UDP)
-		if len(m.queries) > 2*maxGone {
-			t.Fatalf("%d zones counted after reload %d", len(m.queries), generation)
+		if len(m.gone) > maxGone {
+			t.Fatalf("%d zones that are gone counted after reload %d", len(m.gone), generation)
 		}
+	}
+}
+
+// Counters of zones that come back go on, and a zone costs what its comment says.
+func TestMeterOfManyZones(t *testing.T) {
+	if n := unsafe.Sizeof(zoneCounts{}); n != 64 {
+		t.Errorf("a zone costs %d octets", n)
+	}
+	m := &Meter{}
+	a, b := &zones.Set{Zones: []*zones.Zone{{Name: "a."}, {Name: "b.", Index: 1}}}, &zones.Set{Zones: []*zones.Zone{{Name: "b."}}}
+	for range 2 {
+		m.query(a, a.Zones[0], 1, 0, UDP)
+		m.query(a, a.Zones[1], 1, 3, UDP)
+		m.query(b, b.Zones[0], 1, 3, TCP)
+	}
+	if got, want := counts(m), "query A NOERROR udp: 2\nquery A NXDOMAIN tcp: 2\nquery A NXDOMAIN udp: 2\nzone a. NOERROR: 2\nzone b. NXDOMAIN: 4"; got != want {
+		t.Errorf("counted\n%s\nwant\n%s", got, want)
 	}
 }
 
@@ -104,7 +128,7 @@ func TestMeterIsReadWhileWritten(t *testing.T) {
 	}()
 	last := uint64(0)
 	read := func() {
-		m.Each(func(_, _, _ string, _ Transport, n uint64) {
+		m.Each(func(_, _ string, _ Transport, _ uint64) {}, func(_, _ string, n uint64) {
 			if n < last {
 				t.Errorf("%d after %d", n, last)
 			}

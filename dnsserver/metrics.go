@@ -6,8 +6,11 @@ import (
 
 var (
 	queriesDesc = prometheus.NewDesc("nearcast_dns_queries_total",
-		"Queries that were answered, by the zone of the question (\"\" for none), its type, the reply's rcode and the transport.",
-		[]string{"zone", "type", "rcode", "transport"}, nil)
+		"Queries that were answered, by the zone of the question (\"\" for none) and the reply's rcode.",
+		[]string{"zone", "rcode"}, nil)
+	typesDesc = prometheus.NewDesc("nearcast_dns_query_types_total",
+		"The same queries over all zones, by the question's type, the reply's rcode and the transport.",
+		[]string{"type", "rcode", "transport"}, nil)
 	answersDesc = prometheus.NewDesc("nearcast_answers_total",
 		"Regions in answers, by service and region.", []string{"service", "region"}, nil)
 	failOpenDesc = prometheus.NewDesc("nearcast_fail_open_answers_total",
@@ -27,21 +30,22 @@ var (
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queriesDesc, answersDesc, failOpenDesc, droppedDesc, limitedDesc, serialDesc, feedsDesc, connsDesc} {
+	for _, d := range []*prometheus.Desc{queriesDesc, typesDesc, answersDesc, failOpenDesc, droppedDesc, limitedDesc, serialDesc, feedsDesc, connsDesc} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector: it adds the workers' meters up.
 func (s *Server) Collect(ch chan<- prometheus.Metric) {
-	sum := map[*prometheus.Desc]map[[4]string]uint64{queriesDesc: {}, answersDesc: {}, failOpenDesc: {}}
+	sum := map[*prometheus.Desc]map[[3]string]uint64{queriesDesc: {}, typesDesc: {}, answersDesc: {}, failOpenDesc: {}}
 	add := func(m *Meter) {
 		m.Each(
-			func(zone, qtype, rcode string, t Transport, n uint64) {
-				sum[queriesDesc][[4]string{zone, qtype, rcode, t.String()}] += n
+			func(qtype, rcode string, t Transport, n uint64) {
+				sum[typesDesc][[3]string{qtype, rcode, t.String()}] += n
 			},
-			func(service, region string, n uint64) { sum[answersDesc][[4]string{service, region}] += n },
-			func(service string, n uint64) { sum[failOpenDesc][[4]string{service}] += n },
+			func(zone, rcode string, n uint64) { sum[queriesDesc][[3]string{zone, rcode}] += n },
+			func(service, region string, n uint64) { sum[answersDesc][[3]string{service, region}] += n },
+			func(service string, n uint64) { sum[failOpenDesc][[3]string{service}] += n },
 		)
 	}
 	for _, w := range s.udp {
@@ -50,7 +54,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	for i := range s.tcpMeters {
 		add(&s.tcpMeters[i].Meter)
 	}
-	labels := map[*prometheus.Desc]int{queriesDesc: 4, answersDesc: 2, failOpenDesc: 1}
+	labels := map[*prometheus.Desc]int{queriesDesc: 2, typesDesc: 3, answersDesc: 2, failOpenDesc: 1}
 	for desc, counts := range sum {
 		for l, n := range counts {
 			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), l[:labels[desc]]...)

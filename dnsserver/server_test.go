@@ -181,10 +181,16 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	}
-	got := gather(t, s)["nearcast_dns_queries_total"]
-	for _, want := range []string{"NOERROR udp A geo.example.com.", "NXDOMAIN udp A geo.example.com.", "NOERROR tcp A geo.example.com.", "NXDOMAIN tcp A geo.example.com."} {
+	got := gather(t, s)["nearcast_dns_query_types_total"]
+	for _, want := range []string{"NOERROR udp A", "NXDOMAIN udp A", "NOERROR tcp A", "NXDOMAIN tcp A"} {
 		if got[want] != 1 {
 			t.Errorf("%q is %v, want 1: %v", want, got[want], got)
+		}
+	}
+	got = gather(t, s)["nearcast_dns_queries_total"]
+	for _, want := range []string{"NOERROR geo.example.com.", "NXDOMAIN geo.example.com."} {
+		if got[want] != 2 {
+			t.Errorf("%q is %v, want 2: %v", want, got[want], got)
 		}
 	}
 }

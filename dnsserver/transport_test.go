@@ -130,8 +130,8 @@ func TestTLS(t *testing.T) {
 	if n := gather(t, s)["nearcast_dns_dropped_total"]["no_tls_handshake"]; n != 2 {
 		t.Errorf("%v handshakes failed, want 2", n)
 	}
-	if n := gather(t, s)["nearcast_dns_queries_total"]["NOERROR tls A geo.example.com."]; n == 0 {
-		t.Errorf("queries over TLS are not counted as such: %v", gather(t, s)["nearcast_dns_queries_total"])
+	if n := gather(t, s)["nearcast_dns_query_types_total"]["NOERROR tls A"]; n == 0 {
+		t.Errorf("queries over TLS are not counted as such: %v", gather(t, s)["nearcast_dns_query_types_total"])
 	}
 
 	// A new certificate is taken up; the connection that is open goes on.
