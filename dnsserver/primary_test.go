@@ -185,19 +185,20 @@ func TestRefresh(t *testing.T) {
 		confirmed bool   // by a primary that has the same, or by a transfer
 		err, log  string
 	}{
-		"the first version":                 {0, []fakePrimary{{says: 5, gives: 5}}, nil, 5, true, "", ""},
-		"the same":                          {5, []fakePrimary{{says: 5}}, nil, 5, true, "", ""},
-		"a newer one":                       {5, []fakePrimary{{says: 6, gives: 6}}, k, 6, true, "", ""},
-		"a newer one over the wrap":         {1<<32 - 2, []fakePrimary{{says: 3, gives: 3}}, nil, 3, true, "", ""},
-		"an older one":                      {5, []fakePrimary{{says: 4, gives: 4}}, nil, 5, false, "older than ours, 5", "a primary is behind"},
-		"an older one, then the same":       {5, []fakePrimary{{says: 4, gives: 4}, {says: 5}}, nil, 5, true, "", "a primary is behind"},
-		"the same, then a newer one":        {5, []fakePrimary{{says: 5}, {says: 6, gives: 6}}, nil, 6, true, "", ""},
-		"no reply over UDP":                 {5, []fakePrimary{{says: 6, gives: 6, silent: true}}, k, 6, true, "", ""},
-		"no signatures":                     {5, []fakePrimary{{says: 6, gives: 6, strips: true}}, k, 5, false, "not signed", ""},
-		"no signatures, the same":           {5, []fakePrimary{{says: 5, strips: true}}, k, 5, false, "not signed", ""},
-		"another zone than it told of":      {5, []fakePrimary{{says: 6, gives: 4}}, nil, 5, false, "not newer than ours", ""},
-		"the one it has, not what it told":  {5, []fakePrimary{{says: 6, gives: 5}}, nil, 5, false, "not newer than ours", ""},
-		"no copy, and an older one is good": {0, []fakePrimary{{says: 6, gives: 4}}, nil, 4, true, "", ""},
+		"the first version":                         {0, []fakePrimary{{says: 5, gives: 5}}, nil, 5, true, "", ""},
+		"the same":                                  {5, []fakePrimary{{says: 5}}, nil, 5, true, "", ""},
+		"a newer one":                               {5, []fakePrimary{{says: 6, gives: 6}}, k, 6, true, "", ""},
+		"a newer one over the wrap":                 {1<<32 - 2, []fakePrimary{{says: 3, gives: 3}}, nil, 3, true, "", ""},
+		"an older one":                              {5, []fakePrimary{{says: 4, gives: 4}}, nil, 5, false, "older than ours, 5", "a primary is behind"},
+		"an older one, then the same":               {5, []fakePrimary{{says: 4, gives: 4}, {says: 5}}, nil, 5, true, "", "a primary is behind"},
+		"the same, then a newer one":                {5, []fakePrimary{{says: 5}, {says: 6, gives: 6}}, nil, 6, true, "", ""},
+		"no reply over UDP":                         {5, []fakePrimary{{says: 6, gives: 6, silent: true}}, k, 6, true, "", ""},
+		"no signatures":                             {5, []fakePrimary{{says: 6, gives: 6, strips: true}}, k, 5, false, "not signed", ""},
+		"no signatures, the same":                   {5, []fakePrimary{{says: 5, strips: true}}, k, 5, false, "not signed", ""},
+		"another zone than it told of":              {5, []fakePrimary{{says: 6, gives: 4}}, nil, 5, false, "not newer than ours", ""},
+		"the one it has, not what it told":          {5, []fakePrimary{{says: 6, gives: 5}}, nil, 5, false, "not newer than ours", ""},
+		"one that gives no newer one, and the same": {5, []fakePrimary{{says: 6, gives: 4}, {says: 5}}, nil, 5, true, "not newer than ours", ""},
+		"no copy, and an older one is good":         {0, []fakePrimary{{says: 6, gives: 4}}, nil, 4, true, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -21,9 +22,9 @@ type signer struct {
 }
 
 // message is the next message, signed or not.
-func (s *signer) message(t *testing.T, id uint16, signed bool) []byte {
+func (s *signer) message(t *testing.T, id uint16, signed bool, rrs ...dns.RR) []byte {
 	t.Helper()
-	m := &dns.Msg{Answer: []dns.RR{record(t, "fed.test. TXT x")}}
+	m := &dns.Msg{Answer: rrs}
 	m.Id, m.Response = id, true
 	b, err := m.Pack()
 	if err != nil {
@@ -89,7 +90,7 @@ func TestSignedStream(t *testing.T) {
 		}
 		s, bad := &signer{mac: mac}, 0
 		for i, signed := range c.signed {
-			b := s.message(t, 7, signed)
+			b := s.message(t, 7, signed, soaOf(1))
 			if c.drop == i+1 {
 				continue
 			}
@@ -107,7 +108,35 @@ func TestSignedStream(t *testing.T) {
 	}
 }
 
-// A record goes to whom it is sent: the end of a transfer is found, whatever message it comes in.
+// A transfer is not over before its last message is signed.
+func TestTheLastMessageIsSigned(t *testing.T) {
+	for _, signed := range []bool{true, false} {
+		mac := []byte("the MAC of the question")
+		s := &signer{mac: mac}
+		messages := [][]byte{s.message(t, 7, true, soaOf(5), record(t, "fed.test. TXT x")), s.message(t, 7, signed, soaOf(5))}
+		v, err := newVerifier(goodKey(t), hex.EncodeToString(mac))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			for _, b := range messages {
+				theirs.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+			}
+		}()
+		in := &incoming{Conn: dns.Conn{Conn: ours}, id: 7, zone: "fed.test.", verifier: v}
+		if err := in.read(); err != nil || in.done {
+			t.Fatalf("the first message: %v", err)
+		}
+		if err := in.read(); (err == nil) != signed {
+			t.Errorf("the last message, signed %v: %v", signed, err)
+		}
+		ours.Close()
+	}
+}
+
+// The end of a transfer is found by its SOAs, and nothing comes after it.
 func TestEndOfTransfer(t *testing.T) {
 	a, have := record(t, "a.fed.test. A 192.0.2.1"), soaOf(2).(*dns.SOA)
 	for name, c := range map[string]struct {
