@@ -512,7 +512,7 @@ func TestSlowSecondary(t *testing.T) {
 			t.Fatalf("after %d records and %v: %v", records, time.Since(begin), err)
 		}
 		if records += len(m.Answer); time.Since(begin) < 2*writeTime {
-			time.Sleep(200 * time.Millisecond) // some 80 KB a second
+			time.Sleep(150 * time.Millisecond) // some 100 KB a second
 		}
 	}
 }
