@@ -245,7 +245,7 @@ func (f *feeder) next(ctx context.Context, zone string, failures int) time.Durat
 		left := time.Until(t.Add(time.Duration(soa.Expire) * time.Second))
 		if left <= 0 {
 			f.s.o.Log.Error("zone expired: it is not served until a primary confirms it", "zone", zone, "serial", z.Serial())
-			if err := f.s.o.Reload(ctx); err != nil {
+			if err := f.s.o.Expire(ctx, zone); err != nil {
 				f.s.o.Log.Error("an expired zone is still served", "zone", zone, "error", err)
 			}
 			return minTimer

@@ -137,7 +137,7 @@ func fedFrom(t testing.TB, have uint32, primaries ...primary) *fedServer {
 			f.load(t)
 			return zones.Confirm(f.file, time.Now())
 		},
-		Reload: func(context.Context) error { f.reloads.Add(1); f.load(t); return nil },
+		Expire: func(context.Context, string) error { f.reloads.Add(1); f.load(t); return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -41,8 +41,8 @@ type Options struct {
 	// Install makes the text, in the form of a zone file, the zone's copy and serves it, if it can be served. It may be
 	// nil if no zone has primaries.
 	Install func(ctx context.Context, zone, text string) error
-	// Reload loads the configuration and the zones again. It may be nil if no zone has primaries.
-	Reload func(ctx context.Context) error
+	// Expire takes a zone out of service whose copy is too old. It may be nil if no zone has primaries.
+	Expire func(ctx context.Context, zone string) error
 	Log    *slog.Logger
 }
 

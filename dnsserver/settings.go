@@ -152,13 +152,7 @@ func (c *Config) Compile(key, dir string, zones []ZoneConfig, report Reporter) *
 		return path
 	}
 	s.keys = compileKeys(key+".keys", c.Keys, file, report)
-	s.transfers, s.fed = map[string]*transferRule{}, map[string]*fedRule{}
-	for _, z := range zones {
-		s.transfers[z.Name] = compileTransfer(z, s.keys, report)
-		if len(z.Primaries) > 0 {
-			s.fed[z.Name] = compilePrimaries(z, s.keys, report)
-		}
-	}
+	s.zones(zones, report)
 	if c.TLS.Certificate != "" || c.TLS.Key != "" {
 		cert, err := tls.LoadX509KeyPair(file(c.TLS.Certificate), file(c.TLS.Key))
 		if err != nil {
@@ -174,6 +168,23 @@ func (c *Config) Compile(key, dir string, zones []ZoneConfig, report Reporter) *
 		}
 	}
 	return s
+}
+
+// With is the settings with other zones' parts.
+func (s *Settings) With(zones []ZoneConfig, report Reporter) *Settings {
+	with := *s
+	with.zones(zones, report)
+	return &with
+}
+
+func (s *Settings) zones(zones []ZoneConfig, report Reporter) {
+	s.transfers, s.fed = map[string]*transferRule{}, map[string]*fedRule{}
+	for _, z := range zones {
+		s.transfers[z.Name] = compileTransfer(z, s.keys, report)
+		if len(z.Primaries) > 0 {
+			s.fed[z.Name] = compilePrimaries(z, s.keys, report)
+		}
+	}
 }
 
 func orLoopback(texts []string) []string {

@@ -98,11 +98,21 @@ func (d *draft) tidy(key string) {
 			}
 		}
 		name := textName(key)
-		for _, r := range kept[start:] {
-			r.rr.Header().Ttl, r.rr.Header().Name = ttl, name
+		for i := range kept[start:] {
+			kept[start+i].rr = as(kept[start+i].rr, name, ttl)
 		}
 	}
 	d.names[key] = kept
+}
+
+// as is a record with that name and TTL: itself, if it has them, and otherwise a copy, since other sets may have the record, too.
+func as(rr dns.RR, name string, ttl uint32) dns.RR {
+	if h := rr.Header(); h.Name == name && h.Ttl == ttl {
+		return rr
+	}
+	rr = dns.Copy(rr)
+	rr.Header().Name, rr.Header().Ttl = name, ttl
+	return rr
 }
 
 // sets yields the runs of records of one type.

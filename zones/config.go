@@ -31,6 +31,8 @@ type ZoneConfig struct {
 	File string `mapstructure:"file"`
 	// Fed: the zone has primaries, so its file may be missing, or too old. Not a key of its own.
 	Fed bool `mapstructure:"-"`
+	// Content is what File held when it was read: nil has it read. Not a key of its own.
+	Content *Content `mapstructure:"-"`
 	// Catalog: the zone is a list of zones (RFC 9432). Not a key of its own.
 	Catalog bool `mapstructure:"-"`
 	// Services are the steered names of the zone. Optional: a zone without

@@ -26,7 +26,7 @@ func TestExpired(t *testing.T) {
 		"within the last minute of its life": {48 * time.Hour, 59 * time.Minute, ""},
 	} {
 		file := filepath.Join(t.TempDir(), "a.zone")
-		if got := absent(file); got != "not transferred yet" {
+		if got := ReadContent(file, "a.").absent(); got != "not transferred yet" {
 			t.Fatalf("%s: %q without a copy", name, got)
 		}
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -47,7 +47,8 @@ func TestExpired(t *testing.T) {
 		} else if at, err := Confirmed(file); err == nil {
 			t.Errorf("%s: confirmed %v", name, at)
 		}
-		if got := expired(file, soa) + absent(file); got != c.want {
+		copied := ReadContent(file, "a.")
+		if got := copied.expired(soa) + copied.absent(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}

@@ -26,15 +26,18 @@ func (l *loader) hints(d *draft) {
 				continue
 			}
 			filled := false
-			for i, r := range d.find(key, t) {
-				svc, changed := l.hint(d, r, n)
+			recs := d.find(key, t)
+			for i, r := range recs {
+				svc, with := l.hint(d, r, n)
 				if svc != nil && set.Hints == nil {
 					set.Hints = make([]*Service, len(set.RRs))
 				}
 				if svc != nil {
 					set.Hints[i] = svc
 				}
-				filled = filled || changed
+				if with != nil {
+					recs[i].rr, set.RRs[i], filled = with, with, true
+				}
 			}
 			if !filled {
 				continue
@@ -48,38 +51,39 @@ func (l *loader) hints(d *draft) {
 	}
 }
 
-// hint fills in one record's hints, or returns the service that has them.
-func (l *loader) hint(d *draft, r record, n *Node) (svc *Service, filled bool) {
+// hint returns the service that has one record's hints, or the record with its hints filled in; neither if it asks for none.
+func (l *loader) hint(d *draft, r record, n *Node) (svc *Service, with dns.RR) {
 	rr := SVCB(r.rr)
 	if rr == nil || !Hinted(rr) {
-		return nil, false
+		return nil, nil
 	}
 	target := rr.Target
 	if target == "." {
 		target = n.Name
 	}
-	var at *Node
+	var m Match
 	if wire, err := wireName(target); err == nil {
-		if m := l.set.Find([]byte(wire)); m.Kind == Exact || m.Kind == Wildcard {
-			at = m.Node
-		}
+		m = l.set.Find([]byte(wire))
 	}
-	none := at == nil || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME
+	at := m.Node
+	none := m.Kind != Exact && m.Kind != Wildcard || at.Service == nil && at.RRset(dns.TypeA) == nil && at.RRset(dns.TypeAAAA) == nil || at.Service != nil && at.Service.CNAME
 	switch {
 	case !d.fed && (isMandatory(rr, dns.SVCB_IPV4HINT) || isMandatory(rr, dns.SVCB_IPV6HINT)): // there may be none
 		d.problem(r.file, r.line, "hints of "+target+" that are mandatory", "hints that may be left out, where they are asked for")
-		return nil, false
-	case none && d.fed:
-		FillHints(rr)
-		return nil, true
-	case none:
+		return nil, nil
+	case none && !d.fed && !(m.Zone != nil && l.drafts[m.Zone.Index].fed): // what primaries have is theirs to mend
 		d.problem(r.file, r.line, "hints of "+target+", which has no addresses here", acceptedHints)
-		return nil, false
-	case at.Service != nil:
-		return at.Service, false
+		return nil, nil
+	case !none && at.Service != nil:
+		return at.Service, nil
 	}
-	FillHints(rr, at.RRset(dns.TypeA), at.RRset(dns.TypeAAAA))
-	return nil, true
+	with = dns.Copy(r.rr)
+	if none {
+		FillHints(SVCB(with))
+	} else {
+		FillHints(SVCB(with), at.RRset(dns.TypeA), at.RRset(dns.TypeAAAA))
+	}
+	return nil, with
 }
 
 // SVCB is what a SVCB or HTTPS record says, nil if rr is neither.

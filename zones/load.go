@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Load reads the zone files, relative to dir, and compiles them with the services
+// Load compiles the zones' contents, or those of their files, relative to dir, with the services
 // and regions. Every problem goes to report; the set is nil if there was one.
 //
 // Problems of a zone file stand at the zone's key "file", with the file's name and
@@ -104,27 +104,48 @@ func (l *loader) zone(i int, c *ZoneConfig) {
 		l.report(key+".file", c.File, "the zone's file")
 		return
 	}
-	path := c.File
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(l.dir, path)
+	content := c.Content
+	if content == nil {
+		content = ReadContent(absolute(l.dir, c.File), z.Name)
 	}
 	if c.Fed {
-		z.Absent = absent(path)
+		z.Absent = content.absent()
+	} else {
+		l.set.files = append(l.set.files, content.files...)
 	}
 	if z.Absent == "" {
-		records, files := readZoneFile(path, z.Name, d.problem)
-		l.set.files = append(l.set.files, files...)
-		d.add(records)
-		if !l.broken[i] { // else what is missing may stand in what could not be read
-			d.check()
-		}
+		l.content(d, content)
 	}
 	if soa := d.find(wire, dns.TypeSOA); c.Fed && z.Absent == "" {
-		z.Absent = expired(path, soa[0].rr.(*dns.SOA))
+		z.Absent = content.expired(soa[0].rr.(*dns.SOA))
 	}
 	if z.Absent != "" {
 		l.set.node(wire, z)
 	}
+}
+
+// content gives a zone its records, and tells what is wrong with them.
+func (l *loader) content(d *draft, c *Content) {
+	for _, p := range c.problems {
+		d.problem(p.file, p.line, p.found, p.accepted)
+	}
+	d.add(c.records)
+	if l.broken[d.zone.Index] {
+		return // what is missing may stand in what could not be read
+	}
+	d.check()
+	if d.zone.Catalog {
+		if _, _, err := c.Members(d.zone.Name); err != nil {
+			d.problem("", 0, err.Error(), "a catalog of version 2 (RFC 9432)")
+		}
+	}
+}
+
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }
 
 // fileProblem reports a problem of the zone file at configured; file, relative to the
@@ -166,5 +187,5 @@ func (l *loader) nameServers(d *draft) {
 	}
 }
 
-// Files returns the paths that the set was read from, for watching.
+// Files returns the paths that the set was read from, for watching; copies, which the director writes itself, are not among them.
 func (s *Set) Files() []string { return s.files }

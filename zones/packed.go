@@ -8,6 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
+const messageHead = 12 // octets before a message's first record, if it has no question
+
 // maxHead is the most octets before the records of a message: its header and the longest question.
 const maxHead = 12 + 259
 
@@ -65,17 +67,15 @@ func (k *packer) pack(rrs []dns.RR) (Packed, error) {
 		size += dns.Len(rr)
 	}
 	k.out = Packed{Wire: make([]byte, 0, min(size, maxPacked))}
-	var stack [512]byte
-	for _, rr := range rrs {
-		raw := stack[:]
-		if n := dns.Len(rr) + 1; n > len(raw) {
-			raw = make([]byte, n)
-		}
-		n, err := dns.PackRR(rr, raw, 0, nil, false)
+	var m dns.Msg // it packs a record without a change to it: other sets may have it, too
+	var room [512]byte
+	for i, rr := range rrs {
+		m.Answer = rrs[i : i+1]
+		raw, err := m.PackBuffer(room[:])
 		if err != nil {
 			return Packed{}, fmt.Errorf("packing %s: %w", rr.Header().Name, err)
 		}
-		if err := k.record(raw[:n]); err != nil {
+		if err := k.record(raw[messageHead:]); err != nil {
 			return Packed{}, fmt.Errorf("packing %s: %w", rr.Header().Name, err)
 		}
 	}

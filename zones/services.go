@@ -299,11 +299,7 @@ func (l *loader) alike(key string, c *ServiceConfig, s *Service) {
 // returns it in wire format. Names of the configuration are plain: they also stand in
 // logs, metrics and addresses of pages.
 func (l *loader) name(key, name string) (string, bool) {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/."
-	rest := strings.TrimPrefix(name, "*.")
-	if rest == "*" {
-		rest = ""
-	} else if rest == "" || strings.Trim(rest, plain) != "" {
+	if !isPlain(name) {
 		l.report(key, name, "a domain name of letters, digits, \"-\", \"_\" and \"/\"")
 		return "", false
 	}
@@ -313,4 +309,10 @@ func (l *loader) name(key, name string) (string, bool) {
 		return "", false
 	}
 	return wire, true
+}
+
+func isPlain(name string) bool {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/."
+	rest := strings.TrimPrefix(name, "*.")
+	return rest == "*" || rest != "" && strings.Trim(rest, plain) == ""
 }

@@ -2,7 +2,6 @@ package zones
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -62,11 +61,9 @@ func Text(rrs []dns.RR) (string, error) {
 
 // Read is the reverse of Text: the records of the copy at path of the zone origin.
 func Read(path, origin string) (rrs []dns.RR, err error) {
-	records, _ := readZoneFile(path, origin, func(_ string, line int, found, _ string) {
-		err = errors.Join(err, fmt.Errorf("line %d: %s", line, found))
-	})
-	for _, r := range records {
+	c := ReadContent(path, origin)
+	for _, r := range c.records {
 		rrs = append(rrs, r.rr)
 	}
-	return rrs, err
+	return rrs, c.err()
 }

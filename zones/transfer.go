@@ -80,7 +80,16 @@ func (z *Zone) Serial() uint32 { return z.SOA.RRs[0].(*dns.SOA).Serial }
 // Diff is what changed from one version of a zone to another: the records, their SOAs not among them, that are gone and
 // those that are new.
 func Diff(before, after *Zone) (removed, added []dns.RR) {
-	return without(before.Records, after.Records), without(after.Records, before.Records)
+	was, is := before.Records, after.Records
+	if len(was) == len(is) { // mostly the same records, taken over: only those that are other values are compared
+		was, is = nil, nil
+		for i, rr := range after.Records {
+			if before.Records[i] != rr {
+				was, is = append(was, before.Records[i]), append(is, rr)
+			}
+		}
+	}
+	return without(was, is), without(is, was)
 }
 
 // without is those of rrs that are not among others.

@@ -39,6 +39,8 @@ type zoneReader struct {
 	folder   *os.Root // that of the zone file; $INCLUDE does not leave it
 	problem  func(file string, line int, found, accepted string)
 	files    []string // as opened
+	stamps   []stamp  // of files, from before they were read
+	damaged  bool     // the zone file has a seal, and not that of its text
 	records  []record
 	bytes    int
 	problems int
@@ -58,26 +60,24 @@ type scope struct {
 
 var errTooMuch = errors.New("a bound of zone files was met") // reported where it is met
 
-// readZoneFile reads the zone file at path for the zone origin. What is wrong with it
-// goes to problem.
-func readZoneFile(path, origin string, problem func(file string, line int, found, accepted string)) (records []record, files []string) {
-	r := &zoneReader{problem: problem, scratch: make([]byte, 1<<16)}
+// readFile reads the zone file at path for the zone origin.
+func (r *zoneReader) readFile(path, origin string) {
 	folder, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
-		problem("", 0, reason(err), "a zone file that can be read")
-		return nil, nil
+		r.problem("", 0, reason(err), "a zone file that can be read")
+		return
 	}
 	defer folder.Close()
 	r.folder = folder
 	// The zone file itself may be a link to anywhere: the operator named it.
 	text, err := r.read(func() (*os.File, error) { return os.Open(path) }, func() (fs.FileInfo, error) { return os.Stat(path) })
 	if err != nil {
-		problem("", 0, reason(err), "a zone file that can be read")
-		return nil, nil
+		r.problem("", 0, reason(err), "a zone file that can be read")
+		return
 	}
 	r.files = append(r.files, path)
+	r.damaged = isDamaged(text)
 	_ = r.file(text, scope{path: filepath.Base(path), origin: origin}) // errTooMuch has been reported
-	return r.records, r.files
 }
 
 // read returns the text of a regular file: a device or a pipe might never end.
@@ -103,6 +103,7 @@ func (r *zoneReader) read(open func() (*os.File, error), stat func() (fs.FileInf
 	if r.bytes += int(n); r.bytes > maxZoneBytes {
 		return "", fmt.Errorf("more than %d octets with all included files", maxZoneBytes)
 	}
+	r.stamps = append(r.stamps, stampOf(info))
 	return b.String(), nil
 }
 
@@ -268,6 +269,9 @@ func (r *zoneReader) include(args string, s scope, line int) error {
 	fields := arguments(args)
 	if len(fields) != 1 && len(fields) != 2 {
 		return errors.New("$INCLUDE takes a file and at most an origin")
+	}
+	if r.folder == nil {
+		return errors.New("$INCLUDE in what is no file")
 	}
 	if s.depth++; s.depth > maxIncludeDepth {
 		return fmt.Errorf("$INCLUDE is nested deeper than %d files", maxIncludeDepth)

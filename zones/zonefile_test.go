@@ -16,10 +16,11 @@ func readText(dir, text string) (records, problems []string) {
 	if err := os.WriteFile(filepath.Join(dir, "zone"), []byte(text), 0o600); err != nil {
 		panic(err)
 	}
-	recs, _ := readZoneFile(filepath.Join(dir, "zone"), "example.", func(file string, line int, found, accepted string) {
-		problems = append(problems, fmt.Sprintf("%s:%d: %s", file, line, found))
-	})
-	for _, r := range recs {
+	c := ReadContent(filepath.Join(dir, "zone"), "example.")
+	for _, p := range c.problems {
+		problems = append(problems, fmt.Sprintf("%s:%d: %s", p.file, p.line, p.found))
+	}
+	for _, r := range c.records {
 		records = append(records, fmt.Sprintf("%s:%d: %s", r.file, r.line, strings.Join(strings.Fields(r.rr.String()), " ")))
 	}
 	return records, problems

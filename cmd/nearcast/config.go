@@ -2,7 +2,6 @@ package main
 
 import (
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,54 +140,28 @@ func (c *Config) sites() []geo.Site {
 	return all
 }
 
-// addMembers adds the members of catalogs to the zones. It returns those that are zones already, and stay what they are.
-func (c *Config) addMembers(dir string, report zones.Reporter) (ignored []string) {
-	known := map[string]bool{}
-	for _, z := range c.Zones {
-		known[dns.CanonicalName(z.Name)] = true
-	}
+// validateCatalogs reports what the catalogs lack; their contents are another matter.
+func (c *Config) validateCatalogs(report zones.Reporter) {
 	for i, z := range c.Zones {
 		if z.Catalog == nil {
 			continue
 		}
-		key := keyOf("zones", i)
-		primaries := z.Catalog.Primaries
-		if primaries == nil {
-			primaries = z.Primaries
-		}
-		if len(primaries) == 0 {
-			report(key+".catalog.primaries", "", "servers that the members are transferred from, here or for the catalog")
+		key := keyOf("zones", i) + ".catalog"
+		if len(z.memberPrimaries()) == 0 {
+			report(key+".primaries", "", "servers that the members are transferred from, here or for the catalog")
 		}
 		if z.Catalog.Folder == "" {
-			report(key+".catalog.folder", "", "a folder for the members' copies")
-		}
-		members, err := zones.Members(absolute(dir, z.File), z.Name)
-		if err != nil {
-			report(key+".file", z.File+": "+err.Error(), "a catalog of version 2")
-		}
-		for _, name := range members {
-			if known[name] {
-				ignored = append(ignored, name)
-				continue
-			}
-			known[name] = true
-			member := Zone{Primaries: primaries, Transfer: z.Catalog.Transfer}
-			member.Name, member.File = name, filepath.Join(z.Catalog.Folder, memberFile(name))
-			c.Zones = append(c.Zones, member)
+			report(key+".folder", "", "a folder for the members' copies")
 		}
 	}
-	return ignored
 }
 
-// memberFile is the file's name for a zone: the zone's, with what could lead elsewhere escaped.
-func memberFile(zone string) string { return url.PathEscape(zone) + "zone" }
-
 // dnsZones are the zones as other servers of theirs see them.
-func (c *Config) dnsZones(dir string) []dnsserver.ZoneConfig {
+func (l *loaded) dnsZones() []dnsserver.ZoneConfig {
 	var all []dnsserver.ZoneConfig
-	for i, z := range c.Zones {
+	for i, z := range l.Zones {
 		all = append(all, dnsserver.ZoneConfig{
-			Key: keyOf("zones", i), Name: dns.CanonicalName(z.Name), File: absolute(dir, z.File), Transfer: z.Transfer, Primaries: z.Primaries,
+			Key: keyOf("zones", i), Name: dns.CanonicalName(z.Name), File: absolute(l.dir, z.File), Transfer: z.Transfer, Primaries: z.Primaries,
 		})
 	}
 	return all

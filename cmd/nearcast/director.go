@@ -87,6 +87,7 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 		}
 	}
 	debug.FreeOSMemory() // reading geography left more behind than serving takes
+	d.tell(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { d.keeper.Run(ctx); return nil })
 	group.Go(func() error { return d.dns.Serve(ctx) })
@@ -119,7 +120,7 @@ func (d *director) listen() (err error) {
 	d.asked, d.installs = make(chan chan error), make(chan install)
 	d.dns, err = dnsserver.Listen(dnsserver.Options{
 		Listen: d.loaded.Listen.DNS, ListenTLS: d.loaded.Listen.TLS, Settings: d.loaded.dns, Snapshot: d.keeper.Snapshot, View: d.mesh.View,
-		Install: d.install, Reload: d.askReload, Log: d.log,
+		Install: d.install, Expire: d.expire, Log: d.log,
 	})
 	if err != nil {
 		return err

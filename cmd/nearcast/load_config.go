@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
+	"github.com/miekg/dns"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 
@@ -49,10 +50,12 @@ type loaded struct {
 	token  string              // that orders from other hosts bear, "" if there is none
 	keyed  string              // stamp of the mesh's key file
 
-	dir           string   // what paths are relative to
-	ignored       []string // members of catalogs that are zones of the file
+	dir           string // what paths are relative to, absolute
 	regionConfigs []zones.RegionConfig
-	zoneConfigs   []zones.ZoneConfig
+	zoneConfigs   []zones.ZoneConfig // by position in Zones, each with its content
+	own           int                // so many of Zones are the file's; the rest are members of catalogs
+	positions     map[string]int     // of zones by absolute name, lower case
+	leftOut       []string           // what catalogs name and cannot be served, with the reason
 }
 
 // load reads and checks the file and all that it names; every problem is in the error. prev is what is in
@@ -63,7 +66,10 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Dir(s.path)
+	dir, err := filepath.Abs(filepath.Dir(s.path))
+	if err != nil {
+		return nil, err
+	}
 	s.over.apply(c)
 	c.validate(dir, d.report)
 	if !reflect.ValueOf(c.Mesh).IsZero() {
@@ -75,18 +81,18 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
 		l.regionConfigs = append(l.regionConfigs, r.RegionConfig)
 	}
-	l.ignored = c.addMembers(dir, d.report)
+	c.validateCatalogs(d.report)
 	l.zoneConfigs = l.zones(c, d)
-	l.Set = zones.Load(dir, l.regionConfigs, l.zoneConfigs, d.report)
+	l.Config, l.own = *c, len(c.Zones)
+	l.assemble(prev.reread(), prev, d.report)
 	if l.Set != nil {
 		l.Files = append(l.Files, l.Set.Files()...)
 	}
-	l.Config = *c
 	l.loadSecrets(d.report)
 	s.need(l, d)
 	if s.agent == "" {
 		l.loadGeo(dir, prev, d.report)
-		l.dns = c.DNS.Compile("dns", dir, c.dnsZones(dir), d.report)
+		l.dns = c.DNS.Compile("dns", dir, l.dnsZones(), d.report)
 		l.Files = append(l.Files, l.dns.Files()...)
 		l.separate(d.report)
 	}
@@ -111,6 +117,67 @@ func (l *loaded) loadSecrets(report zones.Reporter) {
 	if file := l.Mesh.KeyFile; file != "" {
 		l.Files = append(l.Files, file)
 		l.keyed = stampFiles([]string{file})
+	}
+}
+
+// assemble makes the set of the file's zones, with contents from content, and of the members of catalogs. prev is what is in use,
+// nil at start.
+func (l *loaded) assemble(content func(z zones.ZoneConfig, path string) *zones.Content, prev *loaded, report zones.Reporter) {
+	l.Zones, l.zoneConfigs = slices.Clone(l.Zones[:l.own]), slices.Clone(l.zoneConfigs[:l.own])
+	fill := func(all []zones.ZoneConfig) {
+		for i, z := range all {
+			if z.File != "" {
+				all[i].Content = content(z, absolute(l.dir, z.File))
+			}
+		}
+	}
+	fill(l.zoneConfigs)
+	inUse := map[string]bool{}
+	if prev != nil {
+		for _, file := range prev.copies() {
+			inUse[file] = true
+		}
+	}
+	l.leftOut = l.addMembers(func(file string) bool {
+		_, err := os.Stat(file)
+		return inUse[file] || err == nil
+	})
+	fill(l.zoneConfigs[l.own:])
+	l.positions = map[string]int{}
+	for i, z := range l.zoneConfigs {
+		l.positions[dns.CanonicalName(z.Name)] = i
+	}
+	l.Set = zones.Load(l.dir, l.regionConfigs, l.zoneConfigs, report)
+}
+
+// contents are the contents in use.
+func (l *loaded) contents() map[contentKey]*zones.Content {
+	all := map[contentKey]*zones.Content{}
+	if l != nil {
+		for _, z := range l.zoneConfigs {
+			all[contentKey{z.Name, absolute(l.dir, z.File)}] = z.Content
+		}
+	}
+	return all
+}
+
+// A contentKey tells contents apart: a file may serve several zones.
+type contentKey struct{ zone, path string }
+
+// reread gives contents as the files are now: those in use, where the files stayed as they were. A copy that went bad is worse than
+// what is in use.
+func (l *loaded) reread() func(z zones.ZoneConfig, path string) *zones.Content {
+	in := l.contents()
+	return func(z zones.ZoneConfig, path string) *zones.Content {
+		have := in[contentKey{z.Name, path}]
+		if have != nil && !have.Changed() {
+			return have
+		}
+		now := zones.ReadContent(path, dns.CanonicalName(z.Name))
+		if z.Fed && have != nil && have.IsGood() && !now.IsGood() && !now.IsMissing() {
+			return have
+		}
+		return now
 	}
 }
 

@@ -26,7 +26,8 @@ func (d *director) reloadLoop(ctx context.Context) error {
 			err = d.reload(ctx)
 			done <- err
 		case in := <-d.installs:
-			err = d.installAll(ctx, in)
+			d.installAll(ctx, waiting(in, d.installs, maxInstalls))
+			continue // no file that is watched was read or written
 		}
 		if err != nil {
 			w.Watch(d.loaded.Files, "")
@@ -48,18 +49,58 @@ func (d *director) reload(ctx context.Context) error {
 		return err
 	}
 	d.warnFixed(next)
-	if len(next.ignored) > 0 {
-		d.log.Warn("members of catalogs are zones of the configuration, and stay what they are there", "zones", next.ignored)
+	if err := d.use(ctx, next); err != nil {
+		return err
 	}
+	d.reloads.WithLabelValues("applied").Inc()
+	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)
+	return nil
+}
+
+// use puts a configuration in use.
+func (d *director) use(ctx context.Context, next *loaded) error {
 	if err := d.keeper.Reload(ctx, next.survey()); err != nil {
 		return err
 	}
 	d.dns.Apply(next.dns, d.loaded.Set, next.Set)
+	prev := d.loaded
 	d.loaded = next
 	d.token.Store(&next.token)
-	d.reloads.WithLabelValues("applied").Inc()
-	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)
+	d.tell(prev)
 	return nil
+}
+
+// maxTold bounds how many zones a line of the log names.
+const maxTold = 10
+
+// tell tells what of the zones that are fed cannot be served, if it is not as it was before, and removes the copies of
+// members that are gone.
+func (d *director) tell(prev *loaded) {
+	if prev == nil || !slices.Equal(prev.catalogs(), d.loaded.catalogs()) {
+		if err := d.loaded.sweep(); err != nil {
+			d.log.Warn("copies of members that are gone are still there", "error", err)
+		}
+	}
+	was := map[string]string{}
+	var leftOut []string
+	if prev != nil {
+		leftOut = prev.leftOut
+		for _, z := range prev.Set.Zones {
+			was[z.Name] = z.Absent
+		}
+	}
+	if left := d.loaded.leftOut; len(left) > 0 && !slices.Equal(left, leftOut) {
+		d.log.Warn("members of catalogs are not served", "zones", len(left), "first", left[:min(len(left), maxTold)])
+	}
+	var absent []string
+	for _, z := range d.loaded.Set.Zones {
+		if z.Absent != "" && z.Absent != was[z.Name] && !d.loaded.zoneConfigs[z.Index].Content.IsMissing() {
+			absent = append(absent, z.Name+": "+z.Absent)
+		}
+	}
+	if len(absent) > 0 {
+		d.log.Warn("zones are not served until a primary gives or confirms them", "zones", len(absent), "first", absent[:min(len(absent), maxTold)])
+	}
 }
 
 // warnFixed names what a running director does not change.

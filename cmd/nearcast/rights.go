@@ -70,17 +70,9 @@ func (c *Config) copyFolders(dir string) (dirs []string) {
 // separate reports folders of copies with anything else that is read: the user may write to all that lies in them, and so to
 // the configuration and its secrets.
 func (l *loaded) separate(report zones.Reporter) {
-	copies := map[string]bool{}
-	for _, z := range l.zoneConfigs {
-		if z.Fed {
-			copies[absolute(l.dir, z.File)] = true
-		}
-	}
 	var others []string // each as it is named, and where the links that it is reached by lead
 	for _, f := range l.Files {
-		if !copies[f] {
-			others = append(others, filepath.Join(followed(filepath.Dir(f)), filepath.Base(f)), followed(f))
-		}
+		others = append(others, filepath.Join(followed(filepath.Dir(f)), filepath.Base(f)), followed(f))
 	}
 	told := map[string]bool{}
 	check := func(key, dir string) {
