@@ -42,7 +42,7 @@ const (
 	maxTransfers   = 16              // at once: each holds a connection, and the time of a core
 	maxTransfersOf = 2               // of one client network; what it asks for besides waits
 	transferWait   = 2 * time.Second // for a slot, then it is refused: no longer than a shutdown waits
-	transferBuffer = 64 << 10        // octets that the kernel takes ahead: it wakes the writer when a third of them has gone, so who takes some 10 KB a second is not cut for writeTime
+	transferBuffer = 64 << 10        // octets that the kernel takes ahead: it wakes the writer when a third of them has gone, so who is slow is not cut for writeTime
 	messageRecords = 16 << 10        // octets of records, uncompressed, in a message of a transfer: larger ones compress no better
 )
 
