@@ -16,16 +16,17 @@ import (
 
 // A primary gives zones away to whoever asks (AXFR over TCP), and counts how often.
 type primary struct {
-	addr  string
-	mu    sync.Mutex // guards the rest
-	zones map[string][]dns.RR
-	given map[string]int
+	addr   string
+	expire int        // seconds, of the zones that are set
+	mu     sync.Mutex // guards the rest
+	zones  map[string][]dns.RR
+	given  map[string]int
 }
 
 // startPrimary serves until the test ends.
 func startPrimary(t *testing.T) *primary {
 	t.Helper()
-	p := &primary{zones: map[string][]dns.RR{}, given: map[string]int{}}
+	p := &primary{expire: 604800, zones: map[string][]dns.RR{}, given: map[string]int{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,7 @@ func (p *primary) set(t *testing.T, zone string, serial int, text string) {
 	t.Helper()
 	var rrs []dns.RR
 	if text != "" {
-		parser := dns.NewZoneParser(strings.NewReader(fmt.Sprintf("@ 60 SOA ns h %d 1 1 2 60\n@ 60 NS ns.elsewhere.\n%s\n", serial, text)), zone, "")
+		parser := dns.NewZoneParser(strings.NewReader(fmt.Sprintf("@ 60 SOA ns h %d 1 1 %d 60\n@ 60 NS ns.elsewhere.\n%s\n", serial, p.expire, text)), zone, "")
 		for rr, ok := parser.Next(); ok; rr, ok = parser.Next() {
 			rrs = append(rrs, rr)
 		}
