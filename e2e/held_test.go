@@ -23,7 +23,8 @@ const (
 	dripPause   = time.Second
 	holdTime    = 12 * time.Second // longer than the server waits for any query
 	clientPause = 150 * time.Millisecond
-	soonEnough  = 100 * time.Millisecond
+	soonEnough  = 100 * time.Millisecond // for most
+	lateEnough  = time.Second            // for those that wait for this machine; who waited for an attacker's connection would wait for 5 s
 )
 
 // Connections that an attacker holds, idle or dripping a query octet by octet, keep no new client waiting.
@@ -63,11 +64,11 @@ func TestHeldConnections(t *testing.T) {
 	for i := range ports {
 		took := ports[i].took
 		slices.Sort(took)
-		most := took[len(took)*95/100] // a few may wait for this machine
+		most := took[len(took)*95/100]
 		t.Logf("%s: %d connections held; %d new clients: answered within %v at the median, %v for 95 %% of them, %v at the most",
 			ports[i].name, ports[i].open.Load(), len(took), took[len(took)/2], most, took[len(took)-1])
-		if most > soonEnough {
-			t.Errorf("%s: new clients wait for %v", ports[i].name, most)
+		if took[len(took)/2] > soonEnough || most > lateEnough {
+			t.Errorf("%s: new clients wait for %v, some for %v", ports[i].name, took[len(took)/2], most)
 		}
 	}
 }
