@@ -1,11 +1,11 @@
 package zones
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/miekg/dns"
 )
 
@@ -15,13 +15,18 @@ import (
 // Confirmation is the path of the file beside the copy at path.
 func Confirmation(path string) string { return path + ".confirmed" }
 
-// Confirm notes that a primary said at t that the copy at path is the newest version.
+// Confirm notes that a primary said at t that the copy at path is the newest version. The file is made anew each time: only
+// its owner may set a file's time, and one of an earlier start may be another user's.
 func Confirm(path string, t time.Time) error {
-	f, err := os.OpenFile(Confirmation(path), os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := renameio.NewPendingFile(Confirmation(path), renameio.WithPermissions(0o600))
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), os.Chtimes(Confirmation(path), t, t))
+	defer f.Cleanup()
+	if err := os.Chtimes(f.Name(), t, t); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
 }
 
 // Confirmed is when a primary last said that the copy at path is the newest version; an error if none ever did.

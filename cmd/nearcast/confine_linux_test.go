@@ -13,8 +13,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+
+	"github.com/nearcast/nearcast/zones"
 )
 
 // A director that is confined has no rights but those that it needs: the test runs itself again as one, since there is no
@@ -59,7 +62,7 @@ func TestConfine(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		text := string(out)
-		for _, want := range []string{"read config: <nil>", "write state: <nil>", "replace state: <nil>", "write copies: <nil>", "drop: <nil>"} {
+		for _, want := range []string{"read config: <nil>", "write state: <nil>", "replace state: <nil>", "write copies: <nil>", "confirm a copy: <nil>", "drop: <nil>"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("user %q: no %q in\n%s", user, want, text)
 			}
@@ -122,6 +125,10 @@ func confined(dir, user string) {
 			l.Close()
 		}
 	}
+	if user == "" && os.Geteuid() == 0 { // root, after a start as another user
+		file := zones.Confirmation(path("made/copies/zone"))
+		tell("another's file", errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600), os.Chown(file, 65534, 65534)))
+	}
 	if err := confine(user, []string{path("state/director"), path("made/copies")}); err != nil {
 		tell("confine", err)
 		os.Exit(1)
@@ -134,6 +141,7 @@ func confined(dir, user string) {
 	tell("write state", os.WriteFile(path("state/director/new"), nil, 0o600))
 	tell("replace state", os.Rename(path("state/director/new"), path("state/director/view")))
 	tell("write copies", os.WriteFile(path("made/copies/zone"), nil, 0o600))
+	tell("confirm a copy", zones.Confirm(path("made/copies/zone"), time.Now()))
 	tell("write config", os.WriteFile(path("config"), nil, 0o600))
 	tell("write elsewhere", os.WriteFile("/tmp/nearcast-confine-elsewhere", nil, 0o600))
 	tell("run a program", exec.Command("/bin/true").Run())
