@@ -65,8 +65,8 @@ type Zone struct {
 	Services []Service `mapstructure:"services"`
 	// Primaries are the servers that the zone is transferred from (AXFR, IXFR, NOTIFY), asked in this order until one has a newer version, at most 8. Optional:
 	// the file is the operator's own. With primaries it is the director's copy: kept over restarts, served until it expires, and
-	// laid under the services. Copies need a folder with nothing else in it that nearcast reads. A copy in a folder that the configuration did not name when the director started needs a restart, where the
-	// kernel has Landlock. A copy that an operator puts there is read at the start and with SIGHUP, and not when it changes.
+	// laid under the services. Copies need a folder with nothing else in it that nearcast reads. A reload that names a new folder is refused where the director may not write to it,
+	// as with Landlock, and then needs a restart. A copy that an operator puts there is read at the start and with SIGHUP, and not when it changes.
 	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`
 	// Catalog makes the zone a list of zones (RFC 9432) that are served as well. Optional.
 	Catalog *Catalog `mapstructure:"catalog"`
@@ -84,6 +84,7 @@ type Service struct {
 // Catalog is how the members of a catalog are served.
 type Catalog struct {
 	// Folder is where the copies of the members are kept, and nothing else that nearcast reads. Copies of members that are gone are removed.
+	// A new folder may need a restart, as that of a zone's copy.
 	Folder string `mapstructure:"folder"`
 	// Primaries are the servers that the members are transferred from. Optional, default those of the catalog.
 	Primaries []dnsserver.PrimaryConfig `mapstructure:"primaries"`

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/dnsserver"
 )
 
 // Of more installs than fit at once, none is lost: those over the bound come next.
@@ -117,5 +119,29 @@ zones: [{name: fed.test, file: copies/fed.zone, primaries: [{address: %q}]}]
 	s.expect(t, "b.fed.test.", dns.TypeA, "NOERROR 192.0.2.2")
 	if p.transfers("fed.test.") == given {
 		t.Error("the cut copy was served")
+	}
+}
+
+// A reload does not move copies to where they cannot be written.
+func TestNewFolders(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := func(folder string) *loaded {
+		z := Zone{Primaries: []dnsserver.PrimaryConfig{{Address: "192.0.2.1"}}}
+		z.File = filepath.Join(folder, "copy")
+		return &loaded{dir: dir, Config: Config{Zones: []Zone{z}}}
+	}
+	for folder, want := range map[string]bool{"copies": true, "made/copies": true, "file/copies": false, "/proc/copies": false} {
+		if err := at("copies").newFolders(at(folder)); (err == nil) != want {
+			t.Errorf("%s: %v", folder, err)
+		}
+	}
+	if err := at("file/copies").newFolders(at("file/copies")); err != nil {
+		t.Errorf("a folder that is none of the reload's: %v", err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, "made/copies")); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }

@@ -42,7 +42,7 @@ whole one. ` + "`nearcast check -c nearcast.yaml`" + ` reports all that is wrong
 accepted. Unknown keys are errors. Paths are relative to the file. Durations are written as 500ms, 1s or 2h.
 
 A director takes up a changed file, and a change of any file that it names, by itself or on SIGHUP: all of it or nothing. The
-addresses under ` + "`listen` and `mesh`, and `state`" + `, take effect at the next start.
+addresses under ` + "`listen` and `mesh`, `mesh.key_file`, `state` and `user`" + ` take effect at the next start.
 
 This page is made from the comments of the types that read the file.
 

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"slices"
 )
 
@@ -41,7 +44,7 @@ func (d *director) reloadLoop(ctx context.Context) error {
 func (d *director) reload(ctx context.Context) error {
 	next, err := d.source.load(d.loaded)
 	if err == nil {
-		err = next.forServe()
+		err = errors.Join(next.forServe(), d.loaded.newFolders(next))
 	}
 	if err != nil {
 		d.reloads.WithLabelValues("refused").Inc()
@@ -55,6 +58,29 @@ func (d *director) reload(ctx context.Context) error {
 	d.reloads.WithLabelValues("applied").Inc()
 	d.log.Info("reload applied", "zones", len(next.Set.Zones), "services", len(next.Set.Services), "generation", d.keeper.Snapshot().Generation)
 	return nil
+}
+
+// newFolders tells if the process may not write to folders of copies that another configuration has: where it may is settled at
+// the start (confine), and zones whose copies it cannot write would be without records.
+func (l *loaded) newFolders(next *loaded) error {
+	var errs []error
+	old := l.copyFolders(l.dir)
+	for _, dir := range next.copyFolders(next.dir) {
+		if slices.Contains(old, dir) {
+			continue
+		}
+		err := os.MkdirAll(dir, 0o700)
+		if err == nil {
+			var f *os.File
+			if f, err = os.CreateTemp(dir, ".writable"); err == nil {
+				err = errors.Join(f.Close(), os.Remove(f.Name()))
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("a new folder for copies of zones needs a restart: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // use puts a configuration in use.
