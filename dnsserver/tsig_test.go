@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,6 +170,122 @@ func TestEndOfTransfer(t *testing.T) {
 		}
 		if ends != c.ends {
 			t.Errorf("%s: ends after %d, want %d", name, ends, c.ends)
+		}
+	}
+}
+
+// A signed query is answered and the answer is signed; what is wrong with a signature is told.
+func TestTSIG(t *testing.T) {
+	s := build(t, services(), nil)
+	withTransfers(t, s, TransferConfig{})
+	s.Now = time.Now()
+	now := s.Now.Unix()
+	for name, c := range map[string]struct {
+		key, algorithm, secret string
+		at                     int64
+		query, want            string
+		tsigError              uint16
+		signed                 bool
+	}{
+		"good":              {"GOOD.", dns.HmacSHA256, goodSecret, now, "ns1 A", "NOERROR aa | ns1 300 a 192.0.2.53", 0, true},
+		"another algorithm": {"other.", dns.HmacSHA512, otherSecret, now, "alias A +edns", "NOERROR aa | alias 300 cname mail, mail 300 a 192.0.2.25", 0, true},
+		"an opcode":         {"good.", dns.HmacSHA256, goodSecret, now, "ns1 A +version=1", "BADVERS", 0, true},
+		"not its algorithm": {"good.", dns.HmacSHA512, goodSecret, now, "ns1 A", "NOTAUTH", dns.RcodeBadKey, false},
+		"an unknown key":    {"who.", dns.HmacSHA256, goodSecret, now, "ns1 A", "NOTAUTH", dns.RcodeBadKey, false},
+		"another secret":    {"good.", dns.HmacSHA256, otherSecret, now, "ns1 A", "NOTAUTH", dns.RcodeBadSig, false},
+		"long ago":          {"good.", dns.HmacSHA256, goodSecret, now - 1000, "ns1 A", "NOTAUTH", dns.RcodeBadTime, true},
+	} {
+		m := parse(t, ask(t, c.query))
+		m.SetTsig(c.key, c.algorithm, tsigFudge, c.at)
+		q, mac, err := dns.TsigGenerate(m, c.secret, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Answer(nil, q, resolver, UDP, s, nil)
+		r := parse(t, b)
+		tsig := r.IsTsig()
+		if want := uint64(now); tsig != nil && tsig.TimeSigned != want && c.at == now {
+			t.Errorf("%s: signed at %d, want %d", name, tsig.TimeSigned, want)
+		}
+		if tsig == nil || tsig.Error != c.tsigError || (tsig.MACSize > 0) != c.signed || !strings.EqualFold(tsig.Hdr.Name, c.key) {
+			t.Errorf("%s: %v", name, r)
+			continue
+		}
+		r.Extra = r.Extra[:len(r.Extra)-1]
+		if got := brief(r); got != c.want && !strings.HasPrefix(got, c.want+" | ") {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+		err = dns.TsigVerify(b, c.secret, mac, false)
+		if c.signed && c.tsigError == 0 && err != nil {
+			t.Errorf("%s: the reply's signature: %v", name, err)
+		}
+		if c.tsigError == dns.RcodeBadTime && tsig.OtherData != fmt.Sprintf("%012x", now) {
+			t.Errorf("%s: server's time %s", name, tsig.OtherData)
+		}
+	}
+	// A MAC of another length than its algorithm's (RFC 8945, section 5.2.2.1).
+	for _, c := range []struct {
+		octets    int
+		wrong     bool
+		rcode     int
+		tsigError uint16
+	}{
+		{0, false, dns.RcodeFormatError, 0}, {9, false, dns.RcodeFormatError, 0}, {15, false, dns.RcodeFormatError, 0}, {33, false, dns.RcodeFormatError, 0},
+		{16, false, dns.RcodeNotAuth, dns.RcodeBadTrunc}, {31, false, dns.RcodeNotAuth, dns.RcodeBadTrunc}, {16, true, dns.RcodeNotAuth, dns.RcodeBadSig},
+		{32, true, dns.RcodeNotAuth, dns.RcodeBadSig},
+	} {
+		m := parse(t, ask(t, "ns1 A"))
+		m.SetTsig("good.", dns.HmacSHA256, tsigFudge, now)
+		q, _, err := dns.TsigGenerate(m, goodSecret, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m = parse(t, q)
+		tsig := m.IsTsig()
+		tsig.MAC = (tsig.MAC + "00")[:2*c.octets]
+		if tsig.MACSize = uint16(c.octets); c.wrong {
+			tsig.MAC = strings.Repeat("0", 2*c.octets)
+		}
+		if q, err = m.Pack(); err != nil {
+			t.Fatal(err)
+		}
+		r := parse(t, Answer(nil, q, resolver, UDP, s, nil))
+		got := r.IsTsig()
+		if r.Rcode != c.rcode || (got == nil) != (c.rcode == dns.RcodeFormatError) || got != nil && (got.Error != c.tsigError || (got.MACSize > 0) != (c.tsigError == dns.RcodeBadTrunc)) {
+			t.Errorf("%d octets, wrong %v: %v", c.octets, c.wrong, r)
+		}
+	}
+	// The largest signature fits what the asker takes.
+	for size := plainUDP; size < plainUDP+200; size++ {
+		m := parse(t, ask(t, fmt.Sprint("middle TXT +edns=", size)))
+		m.SetTsig("other.", dns.HmacSHA512, tsigFudge, now)
+		q, mac, err := dns.TsigGenerate(m, otherSecret, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Answer(nil, q, resolver, UDP, s, nil)
+		if err := dns.TsigVerify(b, otherSecret, mac, false); err != nil || len(b) > size {
+			t.Fatalf("%d octets with room for %d: %v", len(b), size, err)
+		}
+	}
+}
+
+// A signature changes nothing of the records, those that the library unpacks in one form and packs in another among them.
+func TestSignedRecordsAreAsUnsigned(t *testing.T) {
+	s := build(t, services(), nil)
+	withTransfers(t, s, TransferConfig{})
+	s.Now = time.Now()
+	m := parse(t, ask(t, "odd CAA"))
+	plain := parse(t, Answer(nil, ask(t, "odd CAA"), resolver, UDP, s, nil))
+	m.SetTsig("good.", dns.HmacSHA256, tsigFudge, s.Now.Unix())
+	q, _, err := dns.TsigGenerate(m, goodSecret, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := parse(t, Answer(nil, q, resolver, UDP, s, nil))
+	for _, r := range []*dns.Msg{plain, signed} {
+		if len(r.Answer) != 1 || r.Answer[0].(*dns.CAA).Value != `a\b` {
+			t.Errorf("%v", r)
 		}
 	}
 }

@@ -38,11 +38,11 @@ type stamp struct {
 	new  bool // the file was so new that what is written next may have the same time
 }
 
-// clockGrain is how far a file's time may lie behind the clock.
-const clockGrain = 20 * time.Millisecond
+// ClockGrain is how far a file's time may lie behind the clock.
+const ClockGrain = 20 * time.Millisecond
 
 func stampOf(info fs.FileInfo) stamp {
-	return stamp{info.Size(), info.ModTime(), time.Since(info.ModTime()) < clockGrain}
+	return stamp{info.Size(), info.ModTime(), time.Since(info.ModTime()) < ClockGrain}
 }
 
 // ReadContent reads the zone file at path of the zone origin, an absolute name in lower case.

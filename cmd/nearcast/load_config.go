@@ -181,16 +181,13 @@ func (l *loaded) reread() func(z zones.ZoneConfig, path string) *zones.Content {
 	}
 }
 
-// clockGrain is how far a file's time may lie behind the clock.
-const clockGrain = 20 * time.Millisecond
-
 func changedSince(files []string, t time.Time) bool {
 	return slices.ContainsFunc(files, func(f string) bool {
 		info, err := os.Stat(f)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false // a copy that is not there yet
 		}
-		return err != nil || info.ModTime().After(t.Add(-clockGrain))
+		return err != nil || info.ModTime().After(t.Add(-zones.ClockGrain))
 	})
 }
 
