@@ -212,7 +212,7 @@ func (a *checker) endpoints() map[EndpointID]Endpoint {
 	all := make(map[EndpointID]Endpoint)
 	for _, w := range a.watches {
 		for _, t := range w.targets {
-			all[t.ID] = Endpoint{w.state, w.reason.String()}
+			all[t.ID] = Endpoint{State: w.state, Reason: w.reason.String()}
 		}
 	}
 	return all

@@ -230,9 +230,9 @@ func vote(reports []*part, before map[EndpointID]Endpoint) map[EndpointID]Endpoi
 		case b.votes[Up]+b.votes[Down] == 0:
 			endpoints[id] = before[id]
 		case b.votes[Up] > b.votes[Down]:
-			endpoints[id] = Endpoint{Up, b.reasons[Up].String()}
+			endpoints[id] = Endpoint{State: Up, Reason: b.reasons[Up].String()}
 		default:
-			endpoints[id] = Endpoint{Down, b.reasons[Down].String()}
+			endpoints[id] = Endpoint{State: Down, Reason: b.reasons[Down].String()}
 		}
 	}
 	return endpoints

@@ -207,7 +207,7 @@ var endpointA = ID("www.geo.example.com.", "a", "127.0.1.1")
 func up(endpoints ...EndpointID) Status {
 	s := Status{Capacity: 100, Endpoints: map[EndpointID]Endpoint{}}
 	for _, id := range endpoints {
-		s.Endpoints[id] = Endpoint{Up, "status 200"}
+		s.Endpoints[id] = Endpoint{State: Up, Reason: "status 200"}
 	}
 	return s
 }

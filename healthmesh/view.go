@@ -46,7 +46,13 @@ type View struct {
 	Regions  map[string]*Region // by name; a region never heard of is absent, unless an order names it
 	Members  []Member           // of the mesh, by name
 	Isolated bool               // most regions fell silent at once: the last belief is held
+	Freeze   *Order             // in force: states of evidence are held as they were; nil if none
 }
+
+// A Stamp is when something came to be by the clock of the node that says so: the incarnation of the node's life, in
+// milliseconds since 1970, and the milliseconds of that life. No jump of a wall clock during the life changes it, and it
+// is alike at every node. 0 is unknown.
+type Stamp uint64
 
 // A Region is what the mesh believes of one region.
 type Region struct {
@@ -61,25 +67,36 @@ type Region struct {
 	Load      float64   // in the unit of capacity
 	HasLoad   bool
 	Endpoints map[EndpointID]Endpoint
-	Order     *Order // the order in force, nil if none
+	Fault     Stamp     // of the last report before a silence or a leave; 0 while State is not Down
+	FaultAt   time.Time // the same by this node's monotonic clock
+	Order     *Order    // of drain, pin-up or pin-down, in force; nil if none
+	Drained   float64   // how much a drain has taken of the region by now, 0 to 1, in steps of 1/64; 0 without one
+	Shed      *Order    // in force, nil if none
 }
 
 // An Endpoint is what the mesh believes of one endpoint.
 type Endpoint struct {
 	State  State
-	Reason string // of the last change: "connection refused", "status 503"
+	Reason string    // of the last change: "connection refused", "status 503"
+	Since  Stamp     // when State became so, as the first reporter that says so has it
+	At     time.Time // the same by this node's monotonic clock; zero if unknown
 }
 
 // The kinds of Order.
 const (
-	Drain = "drain" // the region leaves the answers
-	None  = "none"  // an order taken back
+	Drain   = "drain"    // the region leaves the answers, at once or over a time
+	PinUp   = "pin-up"   // the region answers, whatever evidence says
+	PinDown = "pin-down" // the region does not answer
+	Shed    = "shed"     // a share of the region's clients go to the next regions
+	Freeze  = "freeze"   // evidence changes no state
+	None    = "none"     // an order taken back
 )
 
 // An Order is what an operator told of one region.
 type Order struct {
 	Region string    `json:"region"`
-	Kind   string    `json:"kind"` // "drain", or "none" for one taken back
+	Kind   string    `json:"kind"`
+	Share  float64   `json:"share,omitempty"` // that a shed takes from the region, 0 to 1
 	Reason string    `json:"reason,omitempty"`
 	By     string    `json:"by"`             // the node that took it
 	At     time.Time `json:"at"`             // later wins; ties by By

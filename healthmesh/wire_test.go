@@ -55,7 +55,7 @@ func TestSplit(t *testing.T) {
 	for _, n := range []int{0, 1, endpointsPerPart, endpointsPerPart + 1, maxEndpoints, maxEndpoints + 5} {
 		s := Status{Capacity: math.NaN(), Load: -3, HasLoad: true, Endpoints: map[EndpointID]Endpoint{}}
 		for i := range n {
-			s.Endpoints[EndpointID(i+1)] = Endpoint{Up, "status 200"}
+			s.Endpoints[EndpointID(i+1)] = Endpoint{State: Up, Reason: "status 200"}
 		}
 		seen := map[EndpointID]bool{}
 		parts := split(report{Agent: "x", Region: "a"}, s)
