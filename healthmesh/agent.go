@@ -7,6 +7,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,9 +17,12 @@ import (
 type Target struct {
 	ID       EndpointID
 	Name     string // for logs: "www.geo.example.com. 127.0.1.1"
+	Region   string
 	Service  string // absolute name
 	Endpoint string // address or host name
 	Check    Check  // with its defaults filled in; without a type, the target is not checked and not reported
+
+	addr netip.Addr // of Endpoint, once the target is in a plan; invalid for a host name
 }
 
 // AgentOptions are what an agent does in its region.
@@ -37,11 +42,13 @@ const (
 
 // RunAgent checks the targets and reads the load until ctx ends, and publishes every change to m. A value from
 // reload replaces the options; targets that stay keep their state.
+// Endpoints of other regions are checked as well, as the mesh deals out the duties of witnesses.
 func RunAgent(ctx context.Context, m *Mesh, o AgentOptions, reload <-chan AgentOptions) {
-	runAgent(ctx, m.Publish, o, reload)
+	changed, duties := m.duties()
+	runAgent(ctx, m.Publish, o, reload, changed, duties)
 }
 
-func runAgent(ctx context.Context, publish func(Status), o AgentOptions, reload <-chan AgentOptions) {
+func runAgent(ctx context.Context, publish func(Status), o AgentOptions, reload <-chan AgentOptions, changed <-chan struct{}, duties func() []Target) {
 	a := &checker{
 		publish: publish,
 		watches: make(map[string]*watch),
@@ -65,6 +72,9 @@ func runAgent(ctx context.Context, publish func(Status), o AgentOptions, reload 
 			a.ageLoad(now)
 		case o := <-reload:
 			a.adopt(ctx, o)
+		case <-changed:
+			a.duties = duties()
+			a.adopt(ctx, a.o)
 		case <-ctx.Done():
 			return
 		}
@@ -80,6 +90,7 @@ type checker struct {
 	running sync.WaitGroup
 
 	o        AgentOptions
+	duties   []Target          // of other regions
 	watches  map[string]*watch // by Target.key
 	stopLoad context.CancelFunc
 	load     float64
@@ -113,7 +124,7 @@ func (a *checker) adopt(ctx context.Context, o AgentOptions) {
 	old := a.watches
 	a.watches = make(map[string]*watch, len(old))
 	count := 0
-	for _, t := range o.Targets {
+	for _, t := range slices.Concat(o.Targets, a.duties) {
 		if t.Check.Type == "" {
 			continue
 		}

@@ -52,7 +52,7 @@ func startAgent(t *testing.T, o AgentOptions) (reload chan<- AgentOptions, publi
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		runAgent(ctx, func(s Status) { mu.Lock(); last = s; mu.Unlock() }, o, reloads)
+		runAgent(ctx, func(s Status) { mu.Lock(); last = s; mu.Unlock() }, o, reloads, nil, nil)
 	})
 	t.Cleanup(func() { cancel(); running.Wait() })
 	return reloads, func(what string, met func(Status) bool) {

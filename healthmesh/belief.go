@@ -1,7 +1,9 @@
 package healthmesh
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -21,11 +23,12 @@ type belief struct {
 	isolated bool               // it is cut off now
 }
 
-// believe is the rules of belief. It is pure: what it believes at now depends on the reports, what it believed before,
+// believe is the rules of belief. It is pure: what it believes at now depends on the reports, what it believed before, the plan
 // and the lease. For each region the first row that applies decides:
 //
 //	reports of the region's agents             regions besides    believed before   believed now
-//	one is fresh, and its agent did not leave  any                any               up, "heard"
+//	one is fresh, and its agent did not leave  any                not down          up, "heard"
+//	the same                                   any                down              up, once it was heard for as long as it is held down
 //	none fresh, and the last to come says      any                any               down, "left"
 //	  that its agent leaves
 //	none fresh                                 any                down              down, as it was
@@ -50,17 +53,13 @@ type belief struct {
 // nothing: to take the last region out is to fail open to the same region, without knowing its endpoints. A region
 // whose agents leave is down even so. Of two regions, one that falls silent alone is down; both at once are held.
 //
-// The endpoints of a region that is up are those that fresh reports name. Agents vote:
+// A region that is up has the endpoints that its fresh reports name; judgeEndpoint decides on each.
 //
-//	votes                      the endpoint is
-//	more for up than for down  up
-//	as many or fewer           down: a wrong down costs some share, a wrong up costs users
-//	none is for either         as it was believed before: an agent that starts has not checked yet
-//
-// Capacity and load are those of the first fresh agent by name that reports some, so that all nodes take the same one;
-// a load is believed up to maxOverload times the capacity.
-func believe(t *table, base belief, lease time.Duration, now time.Time) belief {
+// Capacity and load are the medians of those that fresh agents report, so that one agent of three cannot move them; both are
+// believed up to the plan's bound, a load up to maxOverload times that.
+func believe(t *table, base belief, plan *Plan, lease time.Duration, now time.Time) belief {
 	evidence := gather(t, base, lease, now)
+	witness := testimony(t, plan, lease, now)
 	counted, heard := 0, 0
 	for _, e := range evidence {
 		if recent := len(e.fresh) > 0 && now.Sub(e.last) <= lease/2; recent {
@@ -72,6 +71,7 @@ func believe(t *table, base belief, lease time.Duration, now time.Time) belief {
 	}
 	next := belief{regions: make(map[string]*Region, len(evidence)), start: base.start, cutOff: base.cutOff}
 	for name, e := range evidence {
+		e.name, e.plan, e.witness = name, plan, witness
 		// A region whose silence is judged is itself counted and not heard.
 		region, isolated := e.judge(lease, 2*heard > counted-1, base, now)
 		next.regions[name] = region
@@ -85,10 +85,14 @@ func believe(t *table, base belief, lease time.Duration, now time.Time) belief {
 
 // evidence is what there is of one region.
 type evidence struct {
-	before *Region   // the belief until now; nil if there is none
-	fresh  []*agent  // heard within the lease and not leaving, by name
-	last   time.Time // when the last report came; zero if none is in the table
-	leaves bool      // that report says that its agent leaves
+	name    string
+	plan    *Plan                     // nil: there is none
+	witness map[EndpointID]*testified // of all regions
+	before  *Region                   // the belief until now; nil if there is none
+	fresh   []*agent                  // heard within the lease and not leaving, by name
+	newest  *part                     // the last report; nil if none is in the table
+	last    time.Time                 // when it came; zero if none is in the table
+	leaves  bool                      // it says that its agent leaves
 }
 
 func (e evidence) left() bool { return len(e.fresh) == 0 && e.leaves }
@@ -110,7 +114,7 @@ func gather(t *table, base belief, lease time.Duration, now time.Time) map[strin
 				e.fresh = append(e.fresh, a)
 			}
 			if p.at.After(e.last) {
-				e.last, e.leaves = p.at, p.Leaving
+				e.newest, e.last, e.leaves = p, p.at, p.Leaving
 			}
 		}
 		all[name] = e
@@ -121,12 +125,19 @@ func gather(t *table, base belief, lease time.Duration, now time.Time) map[strin
 // judge is the table of believe, row by row.
 func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now time.Time) (r *Region, isolated bool) {
 	if len(e.fresh) > 0 {
+		if e.before != nil && e.before.State == Down && !e.before.Held {
+			if held := e.before.heldDown(now); held != nil {
+				return held, false
+			}
+		}
 		return e.up(lease, now), false
 	}
 	next := Region{Since: now}
 	if e.before != nil {
 		next = *e.before
 	}
+	returned := !next.returning.IsZero()
+	next.returning = time.Time{}
 	silentFrom := base.start
 	switch {
 	case !e.last.IsZero():
@@ -143,13 +154,16 @@ func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now ti
 	}
 	switch {
 	case e.leaves:
-		next.fall(causeLeft, now)
+		next.fall(causeLeft, e.newest, now)
 	case next.State == Down:
+		if returned { // and fell silent before it was believed
+			next.Cause = causeSilent + lease.String()
+		}
 	case now.Sub(silentFrom) < lease:
 		next.Held = true
 		return &next, base.isolated && !mostHeard
 	case mostHeard:
-		next.fall(causeSilent+lease.String(), now)
+		next.fall(causeSilent+lease.String(), e.newest, now)
 	default:
 		next.Held, next.Cause = true, causeHeld
 		return &next, true
@@ -157,13 +171,18 @@ func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now ti
 	return &next, false
 }
 
-// fall makes the region down by evidence.
-func (r *Region) fall(cause string, now time.Time) {
+// fall makes the region down by evidence; last is its last report, nil if none is held.
+func (r *Region) fall(cause string, last *part, now time.Time) {
 	if r.State != Down {
 		r.Since = now
+		r.falls.add(now)
+		r.Fault, r.FaultAt = 0, r.Heard
+		if last != nil {
+			r.Fault, r.FaultAt = last.stamp(last.Elapsed), last.at
+		}
 	}
 	r.State, r.Held, r.Cause, r.Source = Down, false, cause, sourceReport
-	r.Load, r.HasLoad = 0, false // nobody reports it any more
+	r.Load, r.HasLoad, r.LoadStale = 0, false, false // nobody reports it any more
 }
 
 const (
@@ -171,25 +190,76 @@ const (
 	sourceDisk   = "disk"
 )
 
+// How long a region that fell is held down when it is heard again: not at all after the first fall, so that a restart costs
+// nothing, then for 1, 2, 4 and 8 s. The last is short enough that a partition, however often it comes and goes, heals within 10 s.
+const (
+	holdFirst  = time.Second
+	holdLast   = 8 * time.Second
+	fallMemory = 5 * time.Minute // without a fall, after which none is counted
+)
+
+// falls counts how often a region fell of late.
+type falls struct {
+	n    int
+	last time.Time
+}
+
+func (f *falls) add(now time.Time) { f.n, f.last = f.since(now)+1, now }
+
+func (f falls) since(now time.Time) int {
+	if now.Sub(f.last) > fallMemory {
+		return 0
+	}
+	return f.n
+}
+
+// hold is how long the region is held down when it is heard again.
+func (f falls) hold(now time.Time) time.Duration {
+	hold := time.Duration(0)
+	for n := 1; n < f.since(now) && hold < holdLast; n++ {
+		hold = max(holdFirst, 2*hold)
+	}
+	return hold
+}
+
+// heldDown is the region still down although it is heard, nil once it was heard for long enough.
+func (r *Region) heldDown(now time.Time) *Region {
+	hold := r.falls.hold(now)
+	from := r.returning
+	if from.IsZero() {
+		from = now
+	}
+	if now.Sub(from) >= hold {
+		return nil
+	}
+	next := *r
+	next.returning, next.Heard = from, now
+	next.Cause = fmt.Sprintf("heard again, held down for %v: it fell %d times of late", hold, r.falls.n)
+	return &next
+}
+
 // up is the belief in a region with fresh reports.
 func (e evidence) up(lease time.Duration, now time.Time) *Region {
 	r := &Region{State: Up, Cause: causeHeard, Since: now, Heard: e.last, Source: sourceReport}
 	var before map[EndpointID]Endpoint
 	if e.before != nil {
-		before = e.before.Endpoints
+		before, r.falls = e.before.Endpoints, e.before.falls
 		if e.before.State == Up {
 			r.Since = e.before.Since
 		}
 	}
+	var capacities, loads []float64
 	var reports []*part
 	for _, a := range e.fresh {
 		p := a.heard()
 		r.Agents = append(r.Agents, a.name)
-		if r.Capacity == 0 {
-			r.Capacity = p.Capacity
+		r.Suppressed += p.Suppressed
+		if p.Capacity > 0 {
+			capacities = append(capacities, p.Capacity)
 		}
-		if !r.HasLoad {
-			r.Load, r.HasLoad = boundedLoad(p.Load, p.Capacity), p.HasLoad
+		if p.HasLoad {
+			loads = append(loads, p.Load)
+			r.LoadStale = r.LoadStale || p.LoadStale
 		}
 		for _, p := range a.parts {
 			if p != nil && now.Sub(p.at) < lease {
@@ -197,43 +267,20 @@ func (e evidence) up(lease time.Duration, now time.Time) *Region {
 			}
 		}
 	}
-	r.Endpoints = vote(reports, before)
+	r.Capacity, r.Load, r.HasLoad = e.plan.bound(e.name, median(capacities)), median(loads), len(loads) > 0
+	r.Load = boundedLoad(r.Load, r.Capacity)
+	r.Endpoints = e.endpoints(reports, before)
 	if maps.Equal(r.Endpoints, before) {
 		r.Endpoints = before // immutable, so one copy serves all views
 	}
 	return r
 }
 
-// vote combines what the agents of a region report of its endpoints.
-func vote(reports []*part, before map[EndpointID]Endpoint) map[EndpointID]Endpoint {
-	type ballot struct {
-		votes   [Down + 1]int
-		reasons [Down + 1]reason // of the first agent that votes so
+// median is the middle, of two the lower; 0 of none.
+func median(all []float64) float64 {
+	if len(all) == 0 {
+		return 0
 	}
-	ballots := make(map[EndpointID]*ballot)
-	for _, p := range reports {
-		for _, e := range p.Endpoints {
-			b := ballots[e.ID]
-			if b == nil {
-				b = new(ballot)
-				ballots[e.ID] = b
-			}
-			if b.votes[e.State] == 0 {
-				b.reasons[e.State] = e.Reason
-			}
-			b.votes[e.State]++
-		}
-	}
-	endpoints := make(map[EndpointID]Endpoint, len(ballots))
-	for id, b := range ballots {
-		switch {
-		case b.votes[Up]+b.votes[Down] == 0:
-			endpoints[id] = before[id]
-		case b.votes[Up] > b.votes[Down]:
-			endpoints[id] = Endpoint{State: Up, Reason: b.reasons[Up].String()}
-		default:
-			endpoints[id] = Endpoint{State: Down, Reason: b.reasons[Down].String()}
-		}
-	}
-	return endpoints
+	slices.Sort(all)
+	return all[(len(all)-1)/2]
 }

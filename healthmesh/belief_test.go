@@ -30,12 +30,15 @@ func scene(t *testing.T, text string, now time.Time) *table {
 		if slices.Contains(f, "down") {
 			r.Endpoints[0].State = Down
 		}
-		if v := tab.apply(&part{report: r, at: now.Add(-seconds)}, now); v != applied {
+		if v := tab.apply(&part{report: r, at: now.Add(-seconds)}, anyone, now); v != applied {
 			t.Fatalf("%v: %v", f, v)
 		}
 	}
 	return tab
 }
+
+// anyone takes every report for genuine.
+func anyone(*part) bool { return true }
 
 func fields(text string) (all [][]string) {
 	for part := range strings.SplitSeq(text, ",") {
@@ -105,7 +108,7 @@ func TestBelieve(t *testing.T) {
 		{"never heard of", "", "", ""},
 	} {
 		now := time.Now()
-		if got := say(believe(scene(t, c.heard, now), believed(c.before, now), 5*time.Second, now)); got != c.want {
+		if got := say(believe(scene(t, c.heard, now), believed(c.before, now), nil, 5*time.Second, now)); got != c.want {
 			t.Errorf("%s: %s, before %s:\n got %s\nwant %s", c.name, c.heard, c.before, got, c.want)
 		}
 	}
@@ -117,9 +120,9 @@ func TestIsolationEnds(t *testing.T) {
 	begin := time.Now()
 	tab := scene(t, "a 0, b 0, c 0", begin)
 	b := believed("a up, b up, c up", begin)
-	b = believe(tab, b, 5*time.Second, begin)
+	b = believe(tab, b, nil, 5*time.Second, begin)
 	for at := time.Duration(0); at < 60*time.Second; at += 250 * time.Millisecond {
-		b = believe(tab, b, 5*time.Second, begin.Add(at))
+		b = believe(tab, b, nil, 5*time.Second, begin.Add(at))
 		if isolated := at >= 5*time.Second; b.isolated != isolated {
 			t.Fatalf("after %v: isolated %v: %s", at, b.isolated, say(b))
 		}
@@ -131,7 +134,7 @@ func TestIsolationEnds(t *testing.T) {
 	}
 	hear := func(region string, n uint64, at time.Time) {
 		p := &part{report: report{Agent: map[string]string{"a": "a-0", "b": "b-1", "c": "c-2"}[region], Region: region, numbering: numbering{2, n}, Parts: 1}, at: at}
-		if v := tab.apply(p, at); v != applied {
+		if v := tab.apply(p, anyone, at); v != applied {
 			t.Fatalf("%s: %v", region, v)
 		}
 	}
@@ -142,14 +145,14 @@ func TestIsolationEnds(t *testing.T) {
 			hear("a", uint64(at)+1, now)
 			hear("b", uint64(at)+1, now)
 		}
-		if b = believe(tab, b, 5*time.Second, now); b.isolated || b.regions["c"].State != Up || !b.regions["c"].Held {
+		if b = believe(tab, b, nil, 5*time.Second, now); b.isolated || b.regions["c"].State != Up || !b.regions["c"].Held {
 			t.Fatalf("%v after the cut healed, c not yet heard: %s", at, say(b))
 		}
 	}
 	for at := 4 * time.Second; at < 6*time.Second; at += 250 * time.Millisecond {
 		hear("a", uint64(at)+1, healed.Add(at))
 		hear("b", uint64(at)+1, healed.Add(at))
-		b = believe(tab, b, 5*time.Second, healed.Add(at))
+		b = believe(tab, b, nil, 5*time.Second, healed.Add(at))
 	}
 	if got := say(b); got != "a up heard, b up heard, c down silent for 5s" {
 		t.Errorf("6 s after the cut healed: %s", got)
@@ -164,20 +167,20 @@ func TestLoadIsBounded(t *testing.T) {
 	} {
 		tab := newTable()
 		r := report{Agent: "x", Region: "a", numbering: numbering{1, 1}, Parts: 1, Capacity: c.capacity, Load: c.load, HasLoad: true}
-		if v := tab.apply(&part{report: r, at: now}, now); v != applied {
+		if v := tab.apply(&part{report: r, at: now}, anyone, now); v != applied {
 			t.Fatal(v)
 		}
-		b := believe(tab, belief{start: now}, 5*time.Second, now)
+		b := believe(tab, belief{start: now}, nil, 5*time.Second, now)
 		if got := b.regions["a"]; got.Load != c.want || !got.HasLoad {
 			t.Errorf("capacity %v, load %v: %v, want %v", c.capacity, c.load, got.Load, c.want)
 		}
-		s := split(report{Agent: "x", Region: "a"}, Status{Capacity: c.capacity, Load: c.load, HasLoad: true})
+		s := split(report{Agent: "x", Region: "a"}, Status{Capacity: c.capacity, Load: c.load, HasLoad: true}, now)
 		if s[0].Load != c.want {
 			t.Errorf("capacity %v, load %v: reported as %v, want %v", c.capacity, c.load, s[0].Load, c.want)
 		}
 		r.Sequence, r.Leaving = 2, true
-		tab.apply(&part{report: r, at: now}, now)
-		if got := believe(tab, b, 5*time.Second, now).regions["a"]; got.State != Down || got.HasLoad || got.Load != 0 {
+		tab.apply(&part{report: r, at: now}, anyone, now)
+		if got := believe(tab, b, nil, 5*time.Second, now).regions["a"]; got.State != Down || got.HasLoad || got.Load != 0 {
 			t.Errorf("a region that left has load: %+v", got)
 		}
 	}
@@ -204,10 +207,10 @@ func TestTimesAreMonotonic(t *testing.T) {
 		}
 		monotonic(what, m.parts[0].at)
 		tab := newTable()
-		tab.apply(m.parts[0], now)
-		monotonic("heard by "+what, believe(tab, belief{start: now}, 5*time.Second, now).regions["a"].Heard)
+		tab.apply(m.parts[0], anyone, now)
+		monotonic("heard by "+what, believe(tab, belief{start: now}, nil, 5*time.Second, now).regions["a"].Heard)
 	}
-	monotonic("cut off", believe(newTable(), believed("a up", now), 5*time.Second, now).cutOff)
+	monotonic("cut off", believe(newTable(), believed("a up", now), nil, 5*time.Second, now).cutOff)
 	m := memory{Incarnation: 1, Regions: map[string]savedRegion{"a": {State: Up}}}
 	o := Options{Name: "d", Role: roleDirector, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	if err := o.complete(); err != nil {
@@ -221,39 +224,12 @@ func TestTimesAreMonotonic(t *testing.T) {
 	}
 }
 
-// Agents of one region vote on its endpoints.
-func TestVotes(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		votes  []State
-		before State
-		want   State
-	}{
-		{"one says up", []State{Up}, Down, Up},
-		{"one says down", []State{Down}, Up, Down},
-		{"most say up", []State{Up, Up, Down}, Down, Up},
-		{"most say down", []State{Up, Down, Down}, Up, Down},
-		{"as many", []State{Up, Down}, Up, Down},
-		{"one has not checked yet", []State{Unknown, Up}, Down, Up},
-		{"none has checked yet", []State{Unknown}, Up, Up},
-		{"none has, nor ever did", []State{Unknown}, Unknown, Unknown},
-	} {
-		var parts []*part
-		for _, s := range c.votes {
-			parts = append(parts, &part{report: report{Endpoints: []reported{{ID: 7, State: s}}}})
-		}
-		if got := vote(parts, map[EndpointID]Endpoint{7: {State: c.before}})[7].State; got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
 // Reports are applied by their numbers alone, whatever order they come in.
 func TestTableTakesTheNewest(t *testing.T) {
 	now := time.Now()
 	tab := newTable()
 	apply := func(inc, seq uint64, region string, ago time.Duration) verdict {
-		return tab.apply(&part{report: report{Agent: "x", Region: region, numbering: numbering{inc, seq}, Parts: 1}, at: now.Add(-ago)}, now)
+		return tab.apply(&part{report: report{Agent: "x", Region: region, numbering: numbering{inc, seq}, Parts: 1}, at: now.Add(-ago)}, anyone, now)
 	}
 	for i, c := range []struct {
 		inc, seq uint64
@@ -266,16 +242,65 @@ func TestTableTakesTheNewest(t *testing.T) {
 		{5, 9, "a", 0, known},
 		{4, 99, "a", 0, known},
 		{5, 11, "a", time.Minute, applied},
-		{6, 1, "b", 0, applied},
-		{5, 12, "a", 0, known},
+		{6, 1, "b", 0, applied},  // of another region: another agent
+		{5, 12, "a", 0, applied}, // which did not take this one's place
+		{6, 1, "a", 0, applied},  // another life
+		{5, 999, "a", 0, known},  // a paused one that woke up
 		{7, 1, "a", 2 * forgetAfter, known},
 	} {
 		if got := apply(c.inc, c.seq, c.region, c.ago); got != c.want {
 			t.Errorf("%d: (%d, %d): %v, want %v", i, c.inc, c.seq, got, c.want)
 		}
 	}
-	if a := tab.agents["x"]; len(tab.agents) != 1 || a.region != "b" || a.newest != (numbering{6, 1}) || tab.parts != 1 {
+	if a := tab.agents[agentKey{"a", "x"}]; len(tab.agents) != 2 || a.newest != (numbering{6, 1}) || tab.parts != 2 {
 		t.Errorf("%+v, %d parts", tab.agents, tab.parts)
+	}
+}
+
+// The number of an agent outlives what it said, and restarts: what comes again is old.
+func TestNumbersAreRemembered(t *testing.T) {
+	now := time.Now()
+	tab := newTable()
+	p := &part{report: report{Agent: "x", Region: "a", numbering: numbering{5, 10}, Parts: 1}, at: now}
+	tab.apply(p, anyone, now)
+	tab.forget(now.Add(2 * forgetAfter))
+	replay := func(tab *table) verdict {
+		again := *p
+		again.at = now.Add(2 * forgetAfter)
+		return tab.apply(&again, anyone, again.at)
+	}
+	if v := replay(tab); v != known || len(tab.all()) != 0 {
+		t.Errorf("the replay of a report that is forgotten: %v", v)
+	}
+	after := newTable()
+	after.remember(tab.numbers(), now)
+	if v := replay(after); v != known {
+		t.Errorf("the replay after a restart: %v", v)
+	}
+	p.Sequence++
+	if v := after.apply(p, anyone, now); v != applied {
+		t.Errorf("the next report after a restart: %v", v)
+	}
+}
+
+// A report that is not genuine changes nothing, and an age cannot make a newer report older than the one before.
+func TestTableIsNotFooled(t *testing.T) {
+	now := time.Now()
+	tab := newTable()
+	make := func(seq uint64, ago time.Duration) *part {
+		return &part{report: report{Agent: "x", Region: "a", numbering: numbering{5, seq}, Parts: 1}, at: now.Add(-ago)}
+	}
+	nobody := func(*part) bool { return false }
+	if v := tab.apply(make(1, 0), nobody, now); v != refused || len(tab.agents) != 0 {
+		t.Errorf("forged, unknown before: %v, %+v", v, tab.agents)
+	}
+	tab.apply(make(2, 0), anyone, now)
+	if v := tab.apply(make(3, 0), nobody, now); v != refused || tab.agents[agentKey{"a", "x"}].newest.Sequence != 2 {
+		t.Errorf("forged: %v", v)
+	}
+	tab.apply(make(3, time.Minute), anyone, now)
+	if at := tab.agents[agentKey{"a", "x"}].heard().at; !at.Equal(now) {
+		t.Errorf("with a false age: heard %v ago", now.Sub(at))
 	}
 }
 
@@ -286,7 +311,7 @@ func TestTableIsBounded(t *testing.T) {
 	for i := range maxReports/maxParts + 10 {
 		for p := range uint8(maxParts) {
 			r := report{Agent: fmt.Sprint("agent-", i), Region: "a", numbering: numbering{1, 1}, Part: p, Parts: maxParts}
-			if tab.apply(&part{report: r, at: now}, now) == refused {
+			if tab.apply(&part{report: r, at: now}, anyone, now) == refused {
 				refusals++
 			}
 		}
@@ -295,7 +320,14 @@ func TestTableIsBounded(t *testing.T) {
 		t.Errorf("%d parts, %d listed, %d refused", tab.parts, len(tab.all()), refusals)
 	}
 	tab.forget(now.Add(2 * forgetAfter))
-	if tab.parts != 0 || len(tab.agents) != 0 {
-		t.Errorf("%d parts of %d agents are never forgotten", tab.parts, len(tab.agents))
+	if tab.parts != 0 || len(tab.all()) != 0 {
+		t.Errorf("%d parts are never forgotten", tab.parts)
+	}
+	for i := range maxAgents + 10 {
+		r := report{Agent: fmt.Sprint("other-", i), Region: "a", numbering: numbering{1, 1}, Parts: 1}
+		tab.apply(&part{report: r, at: now.Add(2 * numberAge)}, anyone, now.Add(2*numberAge))
+	}
+	if len(tab.agents) != maxAgents {
+		t.Errorf("%d agents are remembered, at most %d should be", len(tab.agents), maxAgents)
 	}
 }

@@ -1,6 +1,7 @@
 package healthmesh
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -32,15 +33,19 @@ type core struct {
 	send   func(memberlist.Node, []byte) error // one packet, best effort
 
 	// How others reach the goroutine.
-	statuses *mailbox[Status]
-	gives    chan giving
-	leaves   chan chan []byte
+	statuses  *mailbox[Status]
+	gives     chan giving
+	replanned chan struct{} // has a token when there is another plan
+	leaves    chan chan []byte
 
 	// What others may read; written by the goroutine.
-	view    atomic.Pointer[View]
-	changed chan struct{} // has a token when the view changed
-	settled chan struct{} // closed when the view is the best there is to start with
-	counts  counts
+	view     atomic.Pointer[View]
+	changed  chan struct{}        // has a token when the view changed
+	settled  chan struct{}        // closed when the view is the best there is to start with
+	plan     atomic.Pointer[Plan] // nil: there is none; written by who adopts one
+	duty     chan struct{}        // has a token when dutyList changed
+	dutyList atomic.Pointer[[]Target]
+	counts   counts
 
 	// Owned by the goroutine.
 	table     *table
@@ -49,7 +54,10 @@ type core struct {
 	book      peerBook
 	nodes     []memberlist.Node // the members, by name
 	number    numbering         // of the last own report
+	born      time.Time         // when the life of that number began
 	status    *Status           // what own reports say; nil before the first
+	witnesses []agentKey        // the agents that are heard, when the duties were dealt out
+	warned    time.Time         // when a forged report or order was logged last
 	left      bool              // the last report has gone out
 	usurped   bool              // another agent reports under this one's name
 	sent      time.Time         // when the last own report went out
@@ -74,7 +82,7 @@ type giving struct {
 }
 
 // counts are for Stats.
-type counts struct{ undecodable, refused atomic.Uint64 }
+type counts struct{ undecodable, refused, forged atomic.Uint64 }
 
 // run owns the state until ctx ends.
 func (c *core) run(ctx context.Context) {
@@ -100,11 +108,14 @@ func (c *core) run(ctx context.Context) {
 			dirty = c.takeMembers()
 		case <-c.statuses.ready:
 			if s := c.statuses.take(); len(s) > 0 {
-				c.status = &s[len(s)-1]
+				c.takeStatus(s[len(s)-1], time.Now())
 				publish = soon(publish, c.sent, publishPause, publishDelay)
 			}
 		case g := <-c.gives:
 			c.give(g)
+		case <-c.replanned:
+			c.witnesses = nil // so that the duties are dealt out anew
+			dirty = true
 		case done := <-c.leaves:
 			done <- c.leave()
 		case answered := <-c.joiner.first:
@@ -177,7 +188,7 @@ func (c *core) takeStates() (dirty bool) {
 func (c *core) apply(m message, now time.Time) (dirty bool) {
 	c.counts.undecodable.Add(uint64(m.bad))
 	for _, p := range m.parts {
-		switch c.table.apply(p, now) {
+		switch c.table.apply(p, c.genuine, now) {
 		case applied:
 			dirty = true
 			if now.Sub(p.at) < c.o.Config.Lease/2 {
@@ -235,20 +246,64 @@ func (c *core) report(now time.Time) bool {
 	return true
 }
 
+// takeStatus makes s what own reports say. An endpoint whose state has no time has it since it was first said.
+func (c *core) takeStatus(s Status, now time.Time) {
+	for id, e := range s.Endpoints {
+		if !e.At.IsZero() {
+			continue
+		}
+		e.At = now
+		if c.status != nil && c.status.Endpoints[id].State == e.State && !c.status.Endpoints[id].At.IsZero() {
+			e.At = c.status.Endpoints[id].At
+		}
+		s.Endpoints[id] = e
+	}
+	c.status = &s
+}
+
+// genuine says whether a report is its region's, and counts and logs one that is not.
+func (c *core) genuine(p *part) bool {
+	if c.plan.Load().genuine(p) {
+		return true
+	}
+	c.forged("report", "agent", p.Agent, "region", p.Region)
+	return false
+}
+
+// forgedPause is the least time between two lines about what is not genuine: who can send one can send many.
+const forgedPause = time.Minute
+
+// forged counts what is not signed by who may say so, and logs the first of each minute.
+func (c *core) forged(what string, who ...any) {
+	n := c.counts.forged.Add(1)
+	if now := time.Now(); now.Sub(c.warned) >= forgedPause {
+		c.warned = now
+		c.o.Log.Warn(what+" refused: not signed by a key that the configuration lists for it", append(who, "refused", n)...)
+	}
+}
+
 // emit makes a report, takes it in, and sends it: to the directors at once, which makes the mesh as fast as the network
 // and costs the same on every beat; and by gossip, which finds its way around a broken link.
 func (c *core) emit(s Status, leaving bool, now time.Time) (messages [][]byte) {
 	c.number.Sequence++
 	c.sent = now
-	for _, r := range split(report{Agent: c.o.Name, Region: c.o.Region, numbering: c.number, Leaving: leaving}, s) {
-		p := &part{report: r, raw: r.encode(nil), at: now}
-		c.table.apply(p, now)
+	head := report{Agent: c.o.Name, Region: c.o.Region, numbering: c.number, Elapsed: uint64(now.Sub(c.born).Milliseconds()), Leaving: leaving}
+	for _, r := range split(head, s, c.born) {
+		p := c.signed(r, now)
+		c.table.apply(p, func(*part) bool { return true }, now)
 		c.queueReport(p)
 		m := reportMessage(p, now)
 		c.toDirectors(m)
 		messages = append(messages, m)
 	}
 	return messages
+}
+
+// signed is a report of this agent as it goes out.
+func (c *core) signed(r report, now time.Time) *part {
+	body := r.encode(make([]byte, 0, maxReport))
+	raw := c.o.Identity.sign(signReport, body)
+	return &part{report: r, raw: raw, body: raw[:len(body)], signature: raw[len(body):], at: now}
 }
 
 // leave makes the last report and returns its message, nil if there is nothing to say.
@@ -264,11 +319,11 @@ func (c *core) leave() []byte {
 // silent: its memory was lost and its clock set back. While the other is heard, it is this one that is the past,
 // a process that was stopped and woke up, say, and it must not take over.
 func (c *core) succeed(now time.Time) {
-	a := c.table.agents[c.o.Name]
+	a := c.table.agents[agentKey{c.o.Region, c.o.Name}]
 	if c.status == nil || c.left || a == nil || !a.newest.after(c.number) {
 		return
 	}
-	if now.Sub(a.heard().at) < c.o.Config.Lease {
+	if now.Sub(a.at) < c.o.Config.Lease {
 		if !c.usurped {
 			c.usurped = true
 			c.o.Log.Error("another agent reports under this one's name with a later incarnation, this one is not heard",
@@ -277,7 +332,7 @@ func (c *core) succeed(now time.Time) {
 		return
 	}
 	c.usurped = false
-	c.number = numbering{Incarnation: a.newest.Incarnation + 1}
+	c.number, c.born = numbering{Incarnation: a.newest.Incarnation + 1}, now
 	c.o.Log.Warn("an earlier life of this agent had a later incarnation, taking the next one", "incarnation", c.number.Incarnation)
 	c.save(nil)
 	c.report(now)
@@ -303,7 +358,7 @@ func (c *core) logOrder(o Order) {
 }
 
 func (c *core) queueReport(p *part) {
-	c.gossip.reportQueue.QueueBroadcast(&broadcast{name: p.Agent + " " + string(rune(p.Part)), p: p})
+	c.gossip.reportQueue.QueueBroadcast(&broadcast{name: p.Region + " " + p.Agent + " " + string(rune(p.Part)), p: p})
 }
 
 func (c *core) queueOrder(o Order) {
@@ -331,7 +386,7 @@ func (c *core) toDirectors(m []byte) {
 
 // save hands the memory to the scribe; done, if not nil, gets the outcome.
 func (c *core) save(done chan error) {
-	m := memory{Incarnation: c.number.Incarnation, Peers: c.book.list()}
+	m := memory{Incarnation: c.number.Incarnation, Peers: c.book.list(), Numbers: c.table.numbers()}
 	m.setRegions(c.belief.regions)
 	for _, o := range c.orders {
 		m.Orders = append(m.Orders, o)
@@ -343,7 +398,8 @@ func (c *core) save(done chan error) {
 // evaluate makes a view of all that is known at now, publishes it, and sees to what follows from its change.
 func (c *core) evaluate(now time.Time) {
 	before := c.belief
-	c.belief = believe(c.table, before, c.o.Config.Lease, now)
+	c.belief = believe(c.table, before, c.plan.Load(), c.o.Config.Lease, now)
+	c.deal(now)
 	c.evaluated = now
 	c.gossip.carried.Store(&carried{c.table.all(), slices.Collect(maps.Values(c.orders))})
 
@@ -366,6 +422,28 @@ func (c *core) evaluate(now time.Time) {
 		c.logChanges(before, c.belief)
 		c.save(nil)
 	}
+}
+
+// deal deals out the duties of witnesses, if other agents are heard than at the last time.
+func (c *core) deal(now time.Time) {
+	if c.o.Role != roleAgent {
+		return
+	}
+	self := agentKey{c.o.Region, c.o.Name}
+	heard := []agentKey{self}
+	for key, a := range c.table.agents {
+		if p := a.heard(); key != self && p != nil && !p.Leaving && now.Sub(p.at) < c.o.Config.Lease {
+			heard = append(heard, key)
+		}
+	}
+	slices.SortFunc(heard, func(a, b agentKey) int { return cmp.Or(cmp.Compare(a.region, b.region), cmp.Compare(a.name, b.name)) })
+	if slices.Equal(heard, c.witnesses) {
+		return
+	}
+	c.witnesses = heard
+	duties := c.plan.Load().duties(self, heard)
+	c.dutyList.Store(&duties)
+	poke(c.duty)
 }
 
 func (c *core) tell(now time.Time) {

@@ -28,6 +28,15 @@ type memory struct {
 	Regions     map[string]savedRegion `json:"regions"`
 	Orders      []Order                `json:"orders"`
 	Peers       []peer                 `json:"peers"`
+	Numbers     []savedNumber          `json:"numbers,omitempty"` // of agents
+}
+
+// A savedNumber is the newest report that was had of an agent.
+type savedNumber struct {
+	Region      string `json:"region"`
+	Agent       string `json:"agent"`
+	Incarnation uint64 `json:"incarnation"`
+	Sequence    uint64 `json:"sequence"`
 }
 
 type savedRegion struct {
@@ -85,9 +94,9 @@ func (m memory) check() error {
 	if m.Version != diskVersion {
 		return fmt.Errorf("version %d, only %d is known", m.Version, diskVersion)
 	}
-	if len(m.Regions) > maxRegions || len(m.Orders) > maxOrders || len(m.Peers) > maxPeers {
-		return fmt.Errorf("%d regions, %d orders, %d peers, at most %d, %d, %d are accepted",
-			len(m.Regions), len(m.Orders), len(m.Peers), maxRegions, maxOrders, maxPeers)
+	if len(m.Regions) > maxRegions || len(m.Orders) > maxOrders || len(m.Peers) > maxPeers || len(m.Numbers) > maxAgents {
+		return fmt.Errorf("%d regions, %d orders, %d peers, %d agents, at most %d, %d, %d, %d are accepted",
+			len(m.Regions), len(m.Orders), len(m.Peers), len(m.Numbers), maxRegions, maxOrders, maxPeers, maxAgents)
 	}
 	for name, r := range m.Regions {
 		if !validName(name, maxRegionName) || r.State > Down || len(r.Endpoints) > maxEndpoints {

@@ -27,15 +27,17 @@ func ParsePublicKey(text string) (PublicKey, error) {
 }
 
 // A keyID tells which of several keys made a signature: the first bytes of the key's hash.
-type keyID [4]byte
+type keyID [keyIDBytes]byte
+
+const keyIDBytes = 4
 
 func (k PublicKey) id() keyID {
 	sum := sha256.Sum256(k[:])
-	return keyID(sum[:len(keyID{})])
+	return keyID(sum[:keyIDBytes])
 }
 
 // signatureBytes is what a signature adds to a message: the id of the key and the signature.
-const signatureBytes = len(keyID{}) + ed25519.SignatureSize
+const signatureBytes = keyIDBytes + ed25519.SignatureSize
 
 // An Identity is what a node signs with. Nil signs nothing.
 type Identity struct {
@@ -106,5 +108,5 @@ func (all keys) verify(context string, message, signature []byte) bool {
 		return false
 	}
 	k, known := all[keyID(signature)]
-	return known && ed25519.Verify(k[:], append([]byte(context), message...), signature[len(keyID{}):])
+	return known && ed25519.Verify(k[:], append([]byte(context), message...), signature[keyIDBytes:])
 }

@@ -17,12 +17,14 @@ import (
 
 // Options are what a node needs beside its Config.
 type Options struct {
-	Config Config
-	Name   string // unique in the mesh, and the same over restarts; at most 128 bytes
-	Role   string // "director" or "agent"
-	Region string // an agent's
-	Dir    string // state folder of this node and no other, made if absent
-	Log    *slog.Logger
+	Config   Config
+	Name     string    // unique in the mesh, and the same over restarts; at most 128 bytes
+	Role     string    // "director" or "agent"
+	Region   string    // an agent's
+	Dir      string    // state folder of this node and no other, made if absent
+	Plan     *Plan     // what the configuration says of regions; nil: nothing
+	Identity *Identity // what this node signs with; nil: nothing
+	Log      *slog.Logger
 
 	tune func(*memberlist.Config) // for tests; nil otherwise
 }
@@ -110,19 +112,26 @@ func (o *Options) complete() error {
 func newCore(o Options, past memory) *core {
 	now := time.Now()
 	c := &core{
-		o:        o,
-		gossip:   newGossip(o, retransmit),
-		scribe:   newScribe(o.Dir, o.Log),
-		statuses: newMailbox[Status](1),
-		gives:    make(chan giving),
-		leaves:   make(chan chan []byte),
-		changed:  make(chan struct{}, 1),
-		settled:  make(chan struct{}),
-		table:    newTable(),
-		belief:   belief{regions: past.regions(), start: now},
-		orders:   make(orders),
-		book:     make(peerBook),
-		number:   numbering{Incarnation: past.Incarnation},
+		o:         o,
+		gossip:    newGossip(o, retransmit),
+		scribe:    newScribe(o.Dir, o.Log),
+		statuses:  newMailbox[Status](1),
+		replanned: make(chan struct{}, 1),
+		gives:     make(chan giving),
+		leaves:    make(chan chan []byte),
+		changed:   make(chan struct{}, 1),
+		settled:   make(chan struct{}),
+		table:     newTable(),
+		belief:    belief{regions: past.regions(), start: now},
+		orders:    make(orders),
+		book:      make(peerBook),
+		number:    numbering{Incarnation: past.Incarnation},
+		born:      now,
+		duty:      make(chan struct{}, 1),
+	}
+	c.table.remember(past.Numbers, now)
+	if o.Plan != nil {
+		c.plan.Store(o.Plan.index())
 	}
 	for _, order := range past.Orders {
 		c.orders.apply(order.normal(), now)
@@ -202,12 +211,29 @@ func (m *Mesh) Publish(s Status) {
 	m.core.statuses.put(s)
 }
 
+// Adopt makes p what the configuration says from now on. The mesh keeps it.
+func (m *Mesh) Adopt(p *Plan) {
+	m.core.plan.Store(p.index())
+	poke(m.core.replanned)
+}
+
+// duties are the targets of other regions that this agent is to probe; changed has a token when they changed.
+func (m *Mesh) duties() (changed <-chan struct{}, list func() []Target) {
+	return m.core.duty, func() []Target {
+		if d := m.core.dutyList.Load(); d != nil {
+			return *d
+		}
+		return nil
+	}
+}
+
 // Stats are counters of this node since its start, and sizes now.
 type Stats struct {
 	Members     int    // of the mesh, this node included
 	Dropped     uint64 // messages lost because the mesh's goroutine was behind; they come again
 	Undecodable uint64 // messages, reports and orders that were not understood
 	Refused     uint64 // reports and orders beyond a bound
+	Forged      uint64 // reports and orders that are not signed by who may say so
 	Queued      int    // messages waiting for gossip
 }
 
@@ -219,6 +245,7 @@ func (m *Mesh) Stats() Stats {
 		Dropped:     g.packets.dropped.Load() + g.states.dropped.Load(),
 		Undecodable: m.core.counts.undecodable.Load(),
 		Refused:     m.core.counts.refused.Load(),
+		Forged:      m.core.counts.forged.Load(),
 		Queued:      g.orderQueue.NumQueued() + g.reportQueue.NumQueued(),
 	}
 }
@@ -311,8 +338,10 @@ func bounded(ctx context.Context, most time.Duration) time.Duration {
 
 // Status is an agent's state of its region, that its reports carry.
 type Status struct {
-	Capacity  float64
-	Load      float64
-	HasLoad   bool
-	Endpoints map[EndpointID]Endpoint // at most 4608
+	Capacity   float64
+	Load       float64
+	HasLoad    bool
+	LoadStale  bool                    // Load is the last that could be read
+	Suppressed uint32                  // flips of endpoints that flap damping kept from the state, since the agent's start
+	Endpoints  map[EndpointID]Endpoint // at most 6144; At is when State became so; Since is not read
 }

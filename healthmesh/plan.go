@@ -1,5 +1,7 @@
 package healthmesh
 
+import "net/netip"
+
 // A Plan is what the configuration says of the regions that nodes speak of: who may speak for which, within which bounds, and
 // of which endpoints. Immutable; Mesh.Adopt swaps it.
 type Plan struct {
@@ -33,10 +35,36 @@ func (p *Plan) index() *Plan {
 		p.regions[r.Name] = &planned{r, keysOf(r.Keys)}
 	}
 	for i := range p.Targets {
-		p.targets[p.Targets[i].ID] = &p.Targets[i]
+		t := &p.Targets[i]
+		t.addr, _ = netip.ParseAddr(t.Endpoint) // a host name has none
+		p.targets[t.ID] = t
 	}
 	p.orders = keysOf(p.Directors)
 	return p
+}
+
+// region is the region of an endpoint; of one that the plan has not, or without a plan, the region of who speaks of it.
+func (p *Plan) region(id EndpointID, speaker string) string {
+	if p != nil && p.targets[id] != nil {
+		return p.targets[id].Region
+	}
+	return speaker
+}
+
+// bound is the capacity that is believed of a region that reports some.
+func (p *Plan) bound(region string, capacity float64) float64 {
+	if p == nil || p.regions[region] == nil || p.regions[region].Capacity == 0 {
+		return capacity
+	}
+	return min(capacity, p.regions[region].Capacity)
+}
+
+// genuine says whether a report is signed by a key of its region, where the plan binds the region to keys.
+func (p *Plan) genuine(r *part) bool {
+	if p == nil || p.regions[r.Region] == nil || len(p.regions[r.Region].keys) == 0 {
+		return true
+	}
+	return p.regions[r.Region].keys.verify(signReport, r.body, r.signature)
 }
 
 func keysOf(list []PublicKey) keys {

@@ -1,39 +1,47 @@
 package healthmesh
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 	"time"
 )
 
 // The bounds of the table.
 const (
-	maxReports  = 8192          // parts of reports in all: 10 MB at most, half of what memberlist takes in one push/pull
-	maxRegions  = 1024          // regions believed in; a view is rebuilt up to 50 times a second
-	forgetAfter = 1 * time.Hour // a silent agent's report is dropped; what was believed of its region stays
+	maxReports  = 8192           // parts of reports in all: 10 MB at most, half of what memberlist takes in one push/pull
+	maxRegions  = 1024           // regions believed in; a view is rebuilt up to 50 times a second
+	maxAgents   = 4096           // whose numbers are remembered; as many as a mesh has members
+	forgetAfter = 1 * time.Hour  // a silent agent's report is dropped; what was believed of its region, and the agent's number, stay
+	numberAge   = 24 * time.Hour // and the number of an agent that is silent for so long is dropped when there are maxAgents
 )
 
 // A table holds the newest report of every agent. Owned by the mesh's goroutine.
 type table struct {
-	agents map[string]*agent
+	agents map[agentKey]*agent
 	parts  int // in all agents
 }
 
+// An agentKey tells agents apart. An agent of another region with the same name is another agent: whoever may speak for one
+// region cannot take the place of another's agent.
+type agentKey struct{ region, name string }
+
 // An agent is what the table holds of one agent.
 type agent struct {
-	name, region string
-	newest       numbering
-	parts        []*part // by report.Part; nil where none came yet; as many as the newest report has
+	agentKey
+	newest numbering
+	parts  []*part   // by report.Part; nil where none came yet; as many as the newest report has; none once it is forgotten
+	at     time.Time // when the newest report came; when this node began for one remembered from disk
 }
 
 // A part is one part of a report as it came.
 type part struct {
 	report
-	raw []byte    // as the agent encoded it, to be passed on
-	at  time.Time // when it came, by this node's monotonic clock; what came by push/pull is older by its age
+	raw             []byte    // as the agent encoded it, to be passed on
+	body, signature []byte    // of raw
+	at              time.Time // when it came, by this node's monotonic clock; what came by push/pull is older by its age
 }
 
-func newTable() *table { return &table{agents: make(map[string]*agent)} }
+func newTable() *table { return &table{agents: make(map[agentKey]*agent)} }
 
 // verdict is what became of a report.
 type verdict uint8
@@ -44,53 +52,75 @@ const (
 	refused         // beyond a bound
 )
 
-// apply puts p into the table if its number is larger than what the table has: the one place where this is decided.
-func (t *table) apply(p *part, now time.Time) verdict {
+// apply puts p into the table if its number is larger than what the table has and it is genuine: the one place where this is
+// decided.
+func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict {
 	if now.Sub(p.at) > forgetAfter {
 		return known
 	}
-	a := t.agents[p.Agent]
+	key := agentKey{p.Region, p.Agent}
+	a := t.agents[key]
 	switch {
 	case a == nil:
-		a = &agent{name: p.Agent, newest: p.numbering}
+		a = &agent{agentKey: key}
 	case a.newest.after(p.numbering):
 		return known
-	case a.newest == p.numbering && len(a.parts) != int(p.Parts):
+	case a.newest == p.numbering && len(a.parts) == 0 && !p.Leaving:
+		return known // forgotten, or of before a restart: who lives says more soon
+	case a.newest == p.numbering && len(a.parts) > 0 && len(a.parts) != int(p.Parts):
 		return refused // one number, two forms: not from one agent
-	case a.newest == p.numbering && a.parts[p.Part] != nil && a.parts[p.Part].numbering == p.numbering:
+	case a.newest == p.numbering && len(a.parts) > 0 && a.parts[p.Part] != nil && a.parts[p.Part].numbering == p.numbering:
 		return known
 	}
-	if more := int(p.Parts) - len(a.parts); more > 0 && t.parts+more > maxReports {
+	if more := int(p.Parts) - len(a.parts); more > 0 && t.parts+more > maxReports || !genuine(p) {
 		return refused
 	}
-	if a.newest.Incarnation != p.Incarnation || a.region != p.Region {
-		t.drop(a) // another life: what the last one said of its other parts is not evidence of this one
+	if t.agents[key] == nil && len(t.agents) >= maxAgents && !t.evict(now) {
+		return refused
 	}
-	t.agents[p.Agent] = a
-	a.region, a.newest = p.Region, p.numbering
+	if a.newest.Incarnation != p.Incarnation {
+		t.drop(a) // another life: what the last one said of its other parts is not evidence of this one
+	} else if a.at.After(p.at) {
+		p.at = a.at // what is newer cannot be older, whatever age it claims
+	}
+	t.agents[key] = a
+	a.newest, a.at = p.numbering, p.at
 	t.parts += int(p.Parts) - len(a.parts)
 	a.parts = slices.Clip(append(a.parts, make([]*part, maxParts)...)[:p.Parts])
 	a.parts[p.Part] = p
 	return applied
 }
 
-// drop takes an agent out of the table.
+// drop forgets what an agent said, but not its number: an old report that comes again is still old.
 func (t *table) drop(a *agent) {
 	t.parts -= len(a.parts)
 	a.parts = nil
-	delete(t.agents, a.name)
 }
 
-// forget drops the agents that were silent for long.
+// evict makes room for another agent's number, if there is one that can go.
+func (t *table) evict(now time.Time) bool {
+	var oldest *agent
+	for _, a := range t.agents {
+		if len(a.parts) == 0 && now.Sub(a.at) > numberAge && (oldest == nil || a.at.Before(oldest.at)) {
+			oldest = a
+		}
+	}
+	if oldest != nil {
+		delete(t.agents, oldest.agentKey)
+	}
+	return oldest != nil
+}
+
+// forget drops what agents said that were silent for long.
 func (t *table) forget(now time.Time) {
 	for _, a := range t.agents {
-		if now.Sub(a.heard().at) > forgetAfter {
+		if now.Sub(a.at) > forgetAfter {
 			t.drop(a)
 		}
 	}
 }
 
-// heard is the part of the agent that came last; every agent in the table has one.
+// heard is the part of the agent that came last, nil if none is held.
 func (a *agent) heard() *part {
 	var last *part
 	for _, p := range a.parts {
@@ -101,14 +131,16 @@ func (a *agent) heard() *part {
 	return last
 }
 
-// byRegion groups the agents, by name within a region.
+// byRegion groups the agents that said something, by name within a region.
 func (t *table) byRegion() map[string][]*agent {
 	regions := make(map[string][]*agent)
 	for _, a := range t.agents {
-		regions[a.region] = append(regions[a.region], a)
+		if len(a.parts) > 0 {
+			regions[a.region] = append(regions[a.region], a)
+		}
 	}
 	for _, agents := range regions {
-		slices.SortFunc(agents, func(a, b *agent) int { return strings.Compare(a.name, b.name) })
+		slices.SortFunc(agents, func(a, b *agent) int { return cmp.Compare(a.name, b.name) })
 	}
 	return regions
 }
@@ -124,4 +156,24 @@ func (t *table) all() []*part {
 		}
 	}
 	return list
+}
+
+// numbers are the newest numbers by agent, for the disk: with them a report that comes again after a restart is known.
+func (t *table) numbers() []savedNumber {
+	list := make([]savedNumber, 0, len(t.agents))
+	for _, a := range t.agents {
+		list = append(list, savedNumber{a.region, a.name, a.newest.Incarnation, a.newest.Sequence})
+	}
+	slices.SortFunc(list, func(a, b savedNumber) int {
+		return cmp.Or(cmp.Compare(a.Region, b.Region), cmp.Compare(a.Agent, b.Agent))
+	})
+	return list
+}
+
+// remember takes numbers from the disk.
+func (t *table) remember(list []savedNumber, now time.Time) {
+	for _, n := range list {
+		key := agentKey{n.Region, n.Agent}
+		t.agents[key] = &agent{agentKey: key, newest: numbering{n.Incarnation, n.Sequence}, at: now}
+	}
 }

@@ -56,22 +56,27 @@ type Stamp uint64
 
 // A Region is what the mesh believes of one region.
 type Region struct {
-	State     State     // Up: heard within the lease (or held); Down: silent or left
-	Held      bool      // State is the last belief and not fresh: from disk, or while isolated
-	Cause     string    // why State is what it is, for people: "heard", "silent for 5s", "left"
-	Since     time.Time // when State became so
-	Heard     time.Time // when the last new report came, here or at the peer that passed it on; monotonic, zero if never
-	Agents    []string  // names of the agents behind the evidence
-	Source    string    // "report", "disk"
-	Capacity  float64   // live capacity, 0 if not reported
-	Load      float64   // in the unit of capacity
-	HasLoad   bool
-	Endpoints map[EndpointID]Endpoint
-	Fault     Stamp     // of the last report before a silence or a leave; 0 while State is not Down
-	FaultAt   time.Time // the same by this node's monotonic clock
-	Order     *Order    // of drain, pin-up or pin-down, in force; nil if none
-	Drained   float64   // how much a drain has taken of the region by now, 0 to 1, in steps of 1/64; 0 without one
-	Shed      *Order    // in force, nil if none
+	State      State     // Up: heard within the lease (or held); Down: silent or left
+	Held       bool      // State is the last belief and not fresh: from disk, or while isolated
+	Cause      string    // why State is what it is, for people: "heard", "silent for 5s", "left"
+	Since      time.Time // when State became so
+	Heard      time.Time // when the last new report came, here or at the peer that passed it on; monotonic, zero if never
+	Agents     []string  // names of the agents behind the evidence
+	Source     string    // "report", "disk"
+	Capacity   float64   // live capacity, 0 if not reported
+	Load       float64   // in the unit of capacity
+	HasLoad    bool
+	LoadStale  bool   // Load is the last that could be read
+	Suppressed uint32 // flips of its endpoints that its agents kept from their states
+	Endpoints  map[EndpointID]Endpoint
+	Fault      Stamp     // of the last report before a silence or a leave; 0 while State is not Down
+	FaultAt    time.Time // the same by this node's monotonic clock
+	Order      *Order    // of drain, pin-up or pin-down, in force; nil if none
+	Drained    float64   // how much a drain has taken of the region by now, 0 to 1, in steps of 1/64; 0 without one
+	Shed       *Order    // in force, nil if none
+
+	falls     falls
+	returning time.Time // since when a region that is held down is heard again; zero if it is not
 }
 
 // An Endpoint is what the mesh believes of one endpoint.
@@ -79,7 +84,7 @@ type Endpoint struct {
 	State  State
 	Reason string    // of the last change: "connection refused", "status 503"
 	Since  Stamp     // when State became so, as the first reporter that says so has it
-	At     time.Time // the same by this node's monotonic clock; zero if unknown
+	At     time.Time `json:"-"` // the same by this node's monotonic clock; zero if unknown
 }
 
 // The kinds of Order.
@@ -161,7 +166,7 @@ func (r *Region) compare(o *Region) difference {
 		(r.Order == nil) != (o.Order == nil) || r.Order != nil && *r.Order != *o.Order,
 		!slices.Equal(r.Agents, o.Agents), !maps.Equal(r.Endpoints, o.Endpoints):
 		return meaning
-	case r.Capacity != o.Capacity || r.Load != o.Load || r.HasLoad != o.HasLoad:
+	case r.Capacity != o.Capacity || r.Load != o.Load || r.HasLoad != o.HasLoad || r.LoadStale != o.LoadStale || r.Suppressed != o.Suppressed:
 		return amounts
 	}
 	return same

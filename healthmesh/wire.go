@@ -25,7 +25,7 @@ const (
 //	stateVersion, name of the sender
 //	count (4 bytes), then each: age (4 bytes), length (2 bytes), report
 //	count (4 bytes), then each: length (2 bytes), order
-const stateVersion = 1
+const stateVersion = 2
 
 // age is how old something that came at `at` is on the wire: milliseconds, as many as fit.
 func age(at, now time.Time) uint32 {
@@ -50,12 +50,12 @@ type message struct {
 }
 
 func (m *message) addReport(age uint32, raw []byte, now time.Time) {
-	r, err := decodeReport(raw)
+	r, body, signature, err := decodeReport(raw)
 	if err != nil {
 		m.bad++
 		return
 	}
-	m.parts = append(m.parts, &part{report: r, raw: raw, at: now.Add(-time.Duration(age) * time.Millisecond)})
+	m.parts = append(m.parts, &part{report: r, raw: raw, body: body, signature: signature, at: now.Add(-time.Duration(age) * time.Millisecond)})
 }
 
 func (m *message) addOrder(b []byte) {

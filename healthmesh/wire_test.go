@@ -15,18 +15,19 @@ func someReport(t *rapid.T) report {
 	name := rapid.StringMatching(`[!-~]{1,40}`)
 	r := report{
 		Agent: name.Draw(t, "agent"), Region: name.Draw(t, "region"),
-		numbering: numbering{rapid.Uint64().Draw(t, "incarnation"), rapid.Uint64().Draw(t, "sequence")},
-		Parts:     rapid.Uint8Range(1, maxParts).Draw(t, "parts"), Leaving: rapid.Bool().Draw(t, "leaving"),
+		numbering: numbering{rapid.Uint64Max(maxIncarnation).Draw(t, "incarnation"), rapid.Uint64Max(maxSequence).Draw(t, "sequence")},
+		Elapsed:   rapid.Uint64Max(maxElapsed).Draw(t, "elapsed"), Suppressed: rapid.Uint32().Draw(t, "suppressed"),
+		Parts: rapid.Uint8Range(1, maxParts).Draw(t, "parts"), Leaving: rapid.Bool().Draw(t, "leaving"),
 		Capacity: rapid.Float64Range(0, 1e12).Draw(t, "capacity"), HasLoad: rapid.Bool().Draw(t, "has load"),
 	}
 	r.Part = rapid.Uint8Range(0, r.Parts-1).Draw(t, "part")
 	if r.HasLoad {
-		r.Load = rapid.Float64Range(0, 1e12).Draw(t, "load")
+		r.Load, r.LoadStale = rapid.Float64Range(0, 1e12).Draw(t, "load"), rapid.Bool().Draw(t, "stale")
 	}
 	id := EndpointID(0)
 	for range rapid.IntRange(0, endpointsPerPart).Draw(t, "endpoints") {
 		id += EndpointID(rapid.Uint64Range(1, math.MaxUint64/endpointsPerPart).Draw(t, "id"))
-		r.Endpoints = append(r.Endpoints, reported{id, State(rapid.IntRange(0, 2).Draw(t, "state")), reason{code: reasonRefused}})
+		r.Endpoints = append(r.Endpoints, reported{id, State(rapid.IntRange(0, 2).Draw(t, "state")), reason{code: reasonRefused}, rapid.Uint64Max(r.Elapsed).Draw(t, "since")})
 	}
 	return r
 }
@@ -36,7 +37,7 @@ func TestReportRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := someReport(t)
 		b := r.encode(nil)
-		got, err := decodeReport(b)
+		got, _, _, err := decodeReport(b)
 		if err != nil || !reflect.DeepEqual(got, r) {
 			t.Fatalf("%+v, want %+v: %v", got, r, err)
 		}
@@ -45,7 +46,7 @@ func TestReportRoundTrip(t *testing.T) {
 	for i := range endpointsPerPart {
 		full.Endpoints = append(full.Endpoints, reported{ID: EndpointID(i + 1)})
 	}
-	if n := len(full.encode(nil)); n != maxReport {
+	if n := len(someone(t).sign(signReport, full.encode(nil))); n != maxReport {
 		t.Errorf("the largest report has %d bytes, its bound is %d", n, maxReport)
 	}
 }
@@ -58,12 +59,12 @@ func TestSplit(t *testing.T) {
 			s.Endpoints[EndpointID(i+1)] = Endpoint{State: Up, Reason: "status 200"}
 		}
 		seen := map[EndpointID]bool{}
-		parts := split(report{Agent: "x", Region: "a"}, s)
+		parts := split(report{Agent: "x", Region: "a"}, s, time.Now())
 		for i, p := range parts {
 			if int(p.Part) != i || int(p.Parts) != len(parts) || p.Capacity != 0 || p.Load != 0 {
 				t.Errorf("%d endpoints: part %d is %d of %d, capacity %v, load %v", n, i, p.Part, p.Parts, p.Capacity, p.Load)
 			}
-			got, err := decodeReport(p.encode(nil))
+			got, _, _, err := decodeReport(p.encode(nil))
 			if err != nil {
 				t.Fatalf("%d endpoints: %v", n, err)
 			}
@@ -97,6 +98,18 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 }
 
+// someone is an identity of its own.
+func someone(t testing.TB) *Identity {
+	t.Helper()
+	i, err := ParseIdentity(GenerateIdentity())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+var fuzzPlan = (&Plan{Regions: []PlanRegion{{Name: "a", Capacity: 5}}, Targets: []Target{{ID: 7, Region: "a"}, {ID: 8, Region: "b"}}, Witnesses: 3}).index()
+
 // Whatever bytes come, decoding ends, keeps its bounds, and gives back what it was given.
 func FuzzDecode(f *testing.F) {
 	now := time.Unix(1e9, 0)
@@ -107,7 +120,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(orderMessage(o))
 	f.Add(encodeState("me", []*part{p}, []Order{o}, now))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, err := decodeReport(b); err == nil && !bytes.Equal(got.encode(nil), b) {
+		if got, _, _, err := decodeReport(b); err == nil && !bytes.Equal(got.encode(nil), b) {
 			t.Errorf("%x decodes to %+v, which encodes to %x", b, got, got.encode(nil))
 		}
 		if got, err := decodeOrder(b); err == nil {
@@ -123,14 +136,14 @@ func FuzzDecode(f *testing.F) {
 			}
 			tab, all := newTable(), make(orders)
 			for _, p := range m.parts {
-				tab.apply(p, now)
+				tab.apply(p, anyone, now)
 			}
 			for _, o := range m.orders {
 				if _, err := all.apply(o, now); err != nil {
 					t.Error(err)
 				}
 			}
-			believe(tab, belief{}, 5*time.Second, now)
+			believe(tab, belief{}, fuzzPlan, 5*time.Second, now)
 		}
 	})
 }
