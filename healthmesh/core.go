@@ -341,7 +341,7 @@ func (c *core) succeed(now time.Time) {
 // give takes an operator's order, and tells its outcome when the order is on disk.
 func (c *core) give(g giving) {
 	now := time.Now()
-	o, err := c.orders.give(g.order, c.o.Name, now)
+	o, err := c.orders.give(g.order, c.o.Name, c.o.Wall())
 	if err != nil {
 		g.done <- err
 		return

@@ -14,6 +14,13 @@ import (
 	"github.com/google/renameio/v2"
 )
 
+// A Disk keeps a node's memory: one blob, a few megabytes at most. Its calls may hang: the mesh makes them where nothing else waits.
+type Disk interface {
+	Read() ([]byte, error) // fs.ErrNotExist if none was written
+	Write(b []byte) error  // whole or not at all
+	SetAside() error       // what was written is of no use
+}
+
 const (
 	diskVersion = 1
 	diskFile    = "mesh.json"
@@ -54,32 +61,21 @@ type peer struct {
 	Seen time.Time `json:"seen"` // when it was last a member
 }
 
-// recall reads the memory of the folder, which it makes if absent. A file that cannot be read for what it holds is moved
-// aside: a node with no memory serves better than none.
-func recall(dir string, log *slog.Logger) (memory, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return memory{}, fmt.Errorf("state folder %s: %w", dir, err)
-	}
-	file := filepath.Join(dir, diskFile)
-	m, err := readMemory(file)
+// recall reads the memory on the disk. What cannot be used is set aside: a node with no memory serves better than none.
+func recall(disk Disk, log *slog.Logger) (memory, error) {
+	m, err := readMemory(disk)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
-	aside := file + ".bad"
-	log.Error("the mesh's memory cannot be used and is moved aside", "file", file, "to", aside, "error", err)
-	if err := os.Rename(file, aside); err != nil {
-		return memory{}, fmt.Errorf("state file %s is bad and cannot be moved aside: %w", file, err)
+	log.Error("the mesh's memory cannot be used and is set aside", "in", disk, "error", err)
+	if err := disk.SetAside(); err != nil {
+		return memory{}, fmt.Errorf("%v is bad and cannot be set aside: %w", disk, err)
 	}
 	return memory{}, nil
 }
 
-func readMemory(file string) (memory, error) {
-	if info, err := os.Stat(file); err != nil {
-		return memory{}, err
-	} else if info.Size() > maxDiskFile {
-		return memory{}, fmt.Errorf("%d bytes, at most %d are accepted", info.Size(), maxDiskFile)
-	}
-	b, err := os.ReadFile(file)
+func readMemory(disk Disk) (memory, error) {
+	b, err := disk.Read()
 	if err != nil {
 		return memory{}, err
 	}
@@ -131,19 +127,19 @@ func (m *memory) setRegions(regions map[string]*Region) {
 }
 
 // write puts the memory on disk, whole or not at all.
-func (m memory) write(dir string) error {
+func (m memory) write(disk Disk) error {
 	m.Version = diskVersion
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(dir, diskFile), b, 0o600)
+	return disk.Write(b)
 }
 
 // A scribe writes memories to disk on its own goroutine, so that a disk that hangs stops nothing else. It has one
 // slot: a newer memory takes the place of one that waits.
 type scribe struct {
-	dir   string
+	disk  Disk
 	log   *slog.Logger
 	ready chan struct{} // has a token when a memory waits
 
@@ -152,8 +148,8 @@ type scribe struct {
 	waiters []chan error // guarded by mu: who wants to know when next is on disk
 }
 
-func newScribe(dir string, log *slog.Logger) *scribe {
-	return &scribe{dir: dir, log: log, ready: make(chan struct{}, 1)}
+func newScribe(disk Disk, log *slog.Logger) *scribe {
+	return &scribe{disk: disk, log: log, ready: make(chan struct{}, 1)}
 }
 
 // put hands over a memory, which must not change any more. done, if not nil, has room for one error and gets the outcome.
@@ -193,18 +189,41 @@ func (s *scribe) flush(failing *bool) {
 	if m == nil {
 		return
 	}
-	err := m.write(s.dir)
-	if err != nil {
-		err = fmt.Errorf("state folder %s: %w", s.dir, err)
-	}
+	err := m.write(s.disk)
 	switch {
 	case err != nil && !*failing:
 		s.log.Error("the mesh's memory cannot be written", "error", err)
 	case err == nil && *failing:
-		s.log.Info("the mesh's memory is written again", "folder", s.dir)
+		s.log.Info("the mesh's memory is written again", "in", s.disk)
 	}
 	*failing = err != nil
 	for _, done := range waiters {
 		done <- err
 	}
 }
+
+// A folder is the Disk of a node on a machine: a file of its own in its state folder.
+type folder string
+
+func (f folder) String() string { return "state folder " + string(f) }
+func (f folder) file() string   { return filepath.Join(string(f), diskFile) }
+
+func (f folder) Read() ([]byte, error) {
+	info, err := os.Stat(f.file())
+	switch {
+	case err != nil:
+		return nil, err
+	case info.Size() > maxDiskFile:
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are accepted", f.file(), info.Size(), maxDiskFile)
+	}
+	return os.ReadFile(f.file())
+}
+
+func (f folder) Write(b []byte) error {
+	if err := renameio.WriteFile(f.file(), b, 0o600); err != nil {
+		return fmt.Errorf("%v: %w", f, err)
+	}
+	return nil
+}
+
+func (f folder) SetAside() error { return os.Rename(f.file(), f.file()+".bad") }

@@ -50,7 +50,7 @@ func listConfig(o Options, keys [][]byte, g *gossip) (*memberlist.Config, error)
 		}
 		conf.Keyring = ring
 	}
-	if err := bind(conf, o.Config); err != nil {
+	if err := bind(conf, o); err != nil {
 		return nil, err
 	}
 	if o.tune != nil {
@@ -59,18 +59,39 @@ func listConfig(o Options, keys [][]byte, g *gossip) (*memberlist.Config, error)
 	return conf, nil
 }
 
-// bind opens the sockets and sets the addresses.
-func bind(conf *memberlist.Config, c Config) error {
+// bind opens the sockets, unless there is a transport, and sets the addresses.
+func bind(conf *memberlist.Config, o Options) error {
+	c := o.Config
 	at, err := lookUp(c.Listen)
 	if err != nil {
 		return fmt.Errorf("mesh address %s: %w", c.Listen, err)
 	}
 	conf.BindAddr, conf.BindPort = at.Addr().String(), int(at.Port())
+	conf.Transport = o.Transport
+	if o.Transport == nil {
+		if err := open(conf); err != nil {
+			return fmt.Errorf("mesh on %s: %w", c.Listen, err)
+		}
+	}
+	conf.AdvertisePort = conf.BindPort
+	if c.Advertise != "" {
+		to, err := lookUp(c.Advertise)
+		if err != nil {
+			return errors.Join(fmt.Errorf("mesh address to advertise %s: %w", c.Advertise, err), conf.Transport.Shutdown())
+		}
+		conf.AdvertiseAddr, conf.AdvertisePort = to.Addr().String(), int(to.Port())
+	}
+	return nil
+}
+
+// open opens the sockets; port 0 becomes the one that it got.
+func open(conf *memberlist.Config) error {
 	tries := 1
 	if conf.BindPort == 0 {
 		tries = bindTries
 	}
 	var bound *transport
+	var err error
 	for range tries {
 		bound, err = newTransport(&memberlist.NetTransportConfig{
 			BindAddrs: []string{conf.BindAddr}, BindPort: conf.BindPort, Logger: conf.Logger,
@@ -80,18 +101,10 @@ func bind(conf *memberlist.Config, c Config) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("mesh on %s: %w", c.Listen, err)
+		return err
 	}
 	conf.Transport = bound
 	conf.BindPort = bound.GetAutoBindPort()
-	conf.AdvertisePort = conf.BindPort
-	if c.Advertise != "" {
-		to, err := lookUp(c.Advertise)
-		if err != nil {
-			return errors.Join(fmt.Errorf("mesh address to advertise %s: %w", c.Advertise, err), bound.Shutdown())
-		}
-		conf.AdvertiseAddr, conf.AdvertisePort = to.Addr().String(), int(to.Port())
-	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,11 @@ type Options struct {
 	Plan     *Plan     // what the configuration says of regions; nil: nothing
 	Identity *Identity // what this node signs with; nil: nothing
 	Log      *slog.Logger
+
+	// What a node has of the world, where it is not the machine's own. Nil for that.
+	Transport memberlist.NodeAwareTransport // in place of sockets on Config.Listen; the mesh shuts it down
+	Wall      func() time.Time              // the wall clock: incarnations go by it, and no lease, age or pause does
+	Disk      Disk                          // in place of Dir
 
 	tune func(*memberlist.Config) // for tests; nil otherwise
 }
@@ -61,13 +67,13 @@ func Start(o Options) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	past, err := recall(o.Dir, o.Log)
+	past, err := recall(o.Disk, o.Log)
 	if err != nil {
 		return nil, err
 	}
 	// A new life: a number larger than any before, on disk before the first report.
-	past.Incarnation = max(past.Incarnation+1, uint64(time.Now().UnixMilli()))
-	if err := past.write(o.Dir); err != nil {
+	past.Incarnation = max(past.Incarnation+1, uint64(o.Wall().UnixMilli()))
+	if err := past.write(o.Disk); err != nil {
 		// Not fatal: the clock still keeps the incarnation from going back.
 		o.Log.Error("the mesh's memory cannot be written", "error", err)
 	}
@@ -103,8 +109,17 @@ func (o *Options) complete() error {
 		return fmt.Errorf("agent's region %q, 1 to %d printable characters are accepted", o.Region, maxRegionName)
 	case o.Role == roleDirector && o.Region != "" || o.Role != roleDirector && o.Role != roleAgent:
 		return fmt.Errorf("role %q in region %q, %q in no region or %q in one are accepted", o.Role, o.Region, roleDirector, roleAgent)
-	case o.Dir == "":
+	case o.Dir == "" && o.Disk == nil:
 		return errors.New("mesh without a state folder")
+	}
+	if o.Wall == nil {
+		o.Wall = time.Now
+	}
+	if o.Disk == nil {
+		o.Disk = folder(o.Dir)
+		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+			return fmt.Errorf("%v: %w", o.Disk, err)
+		}
 	}
 	return nil
 }
@@ -114,7 +129,7 @@ func newCore(o Options, past memory) *core {
 	c := &core{
 		o:         o,
 		gossip:    newGossip(o, retransmit),
-		scribe:    newScribe(o.Dir, o.Log),
+		scribe:    newScribe(o.Disk, o.Log),
 		statuses:  newMailbox[Status](1),
 		replanned: make(chan struct{}, 1),
 		gives:     make(chan giving),
@@ -137,7 +152,7 @@ func newCore(o Options, past memory) *core {
 		c.orders.apply(order.normal(), now)
 	}
 	for _, p := range past.Peers {
-		c.book[p.Name] = peer{p.Name, p.Addr, now.Round(0)} // the time in between says nothing about the peer
+		c.book[p.Name] = peer{p.Name, p.Addr, now} // the time in between says nothing about the peer
 	}
 	c.joiner = &joiner{
 		seeds: o.Config.Join, members: c.gossip.members, log: o.Log,
@@ -306,7 +321,7 @@ func (m *Mesh) stop(ctx context.Context) error {
 	}
 	m.stopScribe() // last: it writes what the others left
 	if !wait(ctx, &m.writing) {
-		err = errors.Join(err, fmt.Errorf("state folder %s still hangs: %w", m.core.o.Dir, ctx.Err()))
+		err = errors.Join(err, fmt.Errorf("%v still hangs: %w", m.core.o.Disk, ctx.Err()))
 	}
 	return err
 }

@@ -170,7 +170,7 @@ type peerBook map[string]peer
 func (b peerBook) update(members []memberlist.Node, self string, now time.Time) {
 	for _, n := range members {
 		if n.Name != self {
-			b[n.Name] = peer{n.Name, hostPort(n), now.Round(0)}
+			b[n.Name] = peer{n.Name, hostPort(n), now}
 		}
 	}
 	for name, p := range b {
