@@ -32,6 +32,15 @@ type Config struct {
 	// KeyFile has the gossip keys, base64 of 16, 24 or 32 bytes, one a line, the first encrypts; made by
 	// "nearcast keygen mesh". Optional on loopback only; there the file may also be still missing.
 	KeyFile string `mapstructure:"key_file"`
+	// Identity is the file with the key that this node signs with, made by "nearcast keygen agent --out FILE": an agent its reports, a
+	// director the orders that it takes. Each node has its own, at the same path. Optional: the node signs nothing.
+	Identity string `mapstructure:"identity"`
+	// Directors are the public keys of the directors that may give orders, base64 as "nearcast keygen agent" prints them, at most 64.
+	// Optional: every member may.
+	Directors []string `mapstructure:"directors"`
+	// Witnesses is how many agents of other regions probe each endpoint, each of another region, 0 to 7. Optional, default 3. Two at least must
+	// agree that it is unreachable.
+	Witnesses *int `mapstructure:"witnesses"`
 	// Label keeps meshes that share a network apart, at most 64 bytes. Optional, default "nearcast".
 	Label string `mapstructure:"label"`
 	// Beat is the time between an agent's full reports. Optional, default 1s, 100ms to 1m.
@@ -48,6 +57,9 @@ const (
 	maxLease           = 10 * time.Minute
 	maxLabel           = 64   // bytes: part of every packet
 	maxSeeds           = 64   // each is tried every few seconds
+	maxSigners         = 64   // public keys of directors, or of one region's agents
+	maxWitnesses       = 7    // each more is a vantage point more, and as many more checks
+	defaultWitnesses   = 3    // one can fail, and two still agree
 	maxKeys            = 8    // each is tried on packets that the first does not open
 	maxKeyFile         = 4096 // bytes
 	defaultLabel       = "nearcast"
@@ -61,6 +73,10 @@ func (c Config) withDefaults() Config {
 	c.Label = cmp.Or(c.Label, defaultLabel)
 	c.Beat = cmp.Or(c.Beat, time.Second)
 	c.Lease = cmp.Or(c.Lease, defaultLeaseBeats*c.Beat)
+	if c.Witnesses == nil {
+		n := defaultWitnesses
+		c.Witnesses = &n
+	}
 	return c
 }
 
@@ -100,6 +116,11 @@ func (c Config) Validate(key, dir string, report Reporter) Config {
 	if c.Lease < leaseBeats*c.Beat || c.Lease > maxLease {
 		report(key+".lease", c.Lease, fmt.Sprintf("at least %d beats, %v, and at most %v", leaseBeats, leaseBeats*c.Beat, maxLease))
 	}
+	if c.Identity != "" && !filepath.IsAbs(c.Identity) {
+		c.Identity = filepath.Join(dir, c.Identity)
+	}
+	ValidateKeys(key+".directors", c.Directors, report)
+	within(key+".witnesses", *c.Witnesses, 0, maxWitnesses, report)
 	if c.KeyFile == "" {
 		if listens && !onLoopback(c.Listen) {
 			report(key+".key_file", c.KeyFile, acceptedNoKey)
@@ -108,6 +129,22 @@ func (c Config) Validate(key, dir string, report Reporter) Config {
 		report(key+".key_file", c.KeyFile, acceptedKeyFile+": "+err.Error())
 	}
 	return c
+}
+
+// ValidateKeys reports what is wrong with a list of public keys, and returns those that are good.
+func ValidateKeys(key string, list []string, report Reporter) (good []PublicKey) {
+	if len(list) > maxSigners {
+		report(key, len(list), fmt.Sprintf("at most %d public keys", maxSigners))
+	}
+	for i, text := range list {
+		k, err := ParsePublicKey(text)
+		if err != nil {
+			report(fmt.Sprintf("%s[%d]", key, i), text, "a public key, as \"nearcast keygen agent\" prints it: base64 of 32 bytes")
+			continue
+		}
+		good = append(good, k)
+	}
+	return good
 }
 
 // validHostPort says whether s is "host:port" with a port from least on; port 0 is any that is free.

@@ -62,6 +62,7 @@ type agent struct {
 func (a *agent) run(ctx context.Context) error {
 	m, err := healthmesh.Start(healthmesh.Options{
 		Config: a.loaded.Mesh, Name: a.name, Role: "agent", Region: a.source.agent, Dir: a.state, Log: a.log,
+		Plan: a.loaded.plan, Identity: a.loaded.self,
 	})
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (a *agent) run(ctx context.Context) error {
 	o := a.options(a.loaded)
 	group.Go(dropCapabilities) // the mesh is bound
 	group.Go(func() error { healthmesh.RunAgent(running, m, o, reload); return nil })
-	group.Go(func() error { return a.reloadLoop(running, reload) })
+	group.Go(func() error { return a.reloadLoop(running, m, reload) })
 	a.log.Info("reporting", "region", a.source.agent, "targets", len(o.Targets))
 	err = group.Wait()
 	leave, cancel := context.WithTimeout(context.Background(), leaveTime)
@@ -85,7 +86,7 @@ func (a *agent) options(l *loaded) healthmesh.AgentOptions {
 }
 
 // reloadLoop loads the file again on SIGHUP and on a change; a bad file leaves the old state.
-func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOptions) error {
+func (a *agent) reloadLoop(ctx context.Context, m *healthmesh.Mesh, reload chan<- healthmesh.AgentOptions) error {
 	w, err := watchFiles(a.loaded.Files, a.loaded.seen, a.log)
 	if err != nil {
 		return err
@@ -105,6 +106,7 @@ func (a *agent) reloadLoop(ctx context.Context, reload chan<- healthmesh.AgentOp
 		}
 		a.loaded = next
 		w.Watch(next.Files, next.seen)
+		m.Adopt(next.plan)
 		select {
 		case reload <- a.options(next):
 			a.log.Info("reload applied", "targets", len(next.targets(a.source.agent)))

@@ -56,6 +56,9 @@ type Region struct {
 	zones.RegionConfig `mapstructure:",squash"`
 	// Load is where this region's agents read its load. Optional: none is reported.
 	Load healthmesh.LoadConfig `mapstructure:"load"`
+	// AgentKeys are the public keys of the region's agents, base64 as "nearcast keygen agent" prints them, at most 64: reports of this region
+	// are believed only if signed by one of them. Optional: every member of the mesh may speak for the region.
+	AgentKeys []string `mapstructure:"agent_keys"`
 }
 
 // Zone is a zone with its steered names.

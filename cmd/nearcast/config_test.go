@@ -102,7 +102,7 @@ func TestProblems(t *testing.T) {
 		want   []string
 	}{
 		"unknown keys": {with("location:", "lokation:") + "geos: 1\n", []string{
-			`:3: regions[0].lokation: unknown key; accepted: bias_km, capacity, load, location, name`, `:3: regions[0].location: []; accepted: [latitude`, `:14: geos: unknown key; accepted: `}},
+			`:3: regions[0].lokation: unknown key; accepted: agent_keys, bias_km, capacity, load, location, name`, `:3: regions[0].location: []; accepted: [latitude`, `:14: geos: unknown key; accepted: `}},
 		"a key twice":          {with("check:", "ttl: 5\n        ttl: 6\n        check:"), []string{`:11: zones[0].services[0].ttl: a second time; accepted: each key once; it stands in line 10`}},
 		"wrong types":          {with("300", "much") + "mesh: {beat: 5, listen: true}\n", []string{`:14: mesh.beat: 5; accepted: a duration`, `:14: mesh.listen: true; accepted: text`, `:3: regions[0].capacity: much; accepted: a number`}},
 		"a list for a map":     {"- 1\n", []string{`:1: a list; accepted: a mapping of `}},

@@ -54,6 +54,7 @@ type director struct {
 type mesh interface {
 	steer.Mesh
 	admin.Mesh
+	Adopt(*healthmesh.Plan)
 	Close(context.Context) error
 }
 
@@ -62,6 +63,7 @@ type noMesh struct{}
 
 func (noMesh) View() *healthmesh.View      { return &healthmesh.View{} }
 func (noMesh) Changed() <-chan struct{}    { return nil }
+func (noMesh) Adopt(*healthmesh.Plan)      {}
 func (noMesh) Close(context.Context) error { return nil }
 func (noMesh) Give(context.Context, healthmesh.Order) error {
 	return errors.New("the configuration has no mesh, so no director could be told")
@@ -106,6 +108,7 @@ func (d *director) join(ctx context.Context) (mesh, error) {
 	}
 	m, err := healthmesh.Start(healthmesh.Options{
 		Config: d.loaded.Mesh, Name: d.name, Role: "director", Dir: d.state, Log: d.log,
+		Plan: d.loaded.plan, Identity: d.loaded.self,
 	})
 	if err != nil {
 		return nil, err

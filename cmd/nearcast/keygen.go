@@ -21,6 +21,7 @@ func newKeygen() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newKeygenOf("mesh", "Make a key for gossip: the same file goes to all nodes", healthmesh.GenerateKey),
+		newKeygenAgent(),
 		newKeygenOf("tsig", "Make a secret that signs messages between two servers (TSIG)", dnsserver.GenerateTSIGKey),
 		newKeygenOf("cookies", "Make a secret for DNS cookies: the same file goes to all directors", dnsserver.GenerateCookieKey),
 	)
@@ -44,6 +45,34 @@ func newKeygenOf(kind, short string, generate func() string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to write, readable by its owner alone; one that exists stays as it is")
+	return cmd
+}
+
+// newKeygenAgent makes identities.
+func newKeygenAgent() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:     "agent",
+		Aliases: []string{"director"},
+		Short:   "Make the key that an agent signs its reports with, or a director its orders",
+		Long: `Make the key that an agent signs its reports with (mesh.identity), or a director its orders: one for each node. Printed
+is the public key, for agent_keys of the agent's region or for mesh.directors; of a file that exists, its own.`,
+		Example: "  nearcast keygen agent --out node.key",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := writeKey(out, healthmesh.GenerateIdentity()); err != nil {
+				return err
+			}
+			i, err := healthmesh.LoadIdentity(out)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), i.Public())
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write, readable by its owner alone; one that exists stays as it is")
+	cobra.CheckErr(cmd.MarkFlagRequired("out"))
 	return cmd
 }
 

@@ -48,7 +48,9 @@ type loaded struct {
 	stamp  string              // of what the table was made from
 	checks []healthmesh.Check  // by position in Set.Services
 	token  string              // that orders from other hosts bear, "" if there is none
-	keyed  string              // stamp of the mesh's key file
+	keyed  string              // stamp of the mesh's key file and of the identity's
+	plan   *healthmesh.Plan    // of the whole file
+	self   *healthmesh.Identity
 
 	dir           string // what paths are relative to, absolute
 	regionConfigs []zones.RegionConfig
@@ -76,9 +78,15 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		c.Mesh = c.Mesh.Validate("mesh", dir, d.report)
 	}
 	l := &loaded{Files: []string{s.path}, dir: dir}
+	l.plan = &healthmesh.Plan{Directors: publicKeys(c.Mesh.Directors)}
+	if c.Mesh.Witnesses != nil {
+		l.plan.Witnesses = *c.Mesh.Witnesses
+	}
 	for i := range c.Regions {
 		r := &c.Regions[i]
 		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
+		keys := healthmesh.ValidateKeys(keyOf("regions", i)+".agent_keys", r.AgentKeys, d.report)
+		l.plan.Regions = append(l.plan.Regions, healthmesh.PlanRegion{Name: r.Name, Capacity: r.Capacity, Keys: keys})
 		l.regionConfigs = append(l.regionConfigs, r.RegionConfig)
 	}
 	c.validateCatalogs(d.report)
@@ -87,6 +95,9 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	l.assemble(prev.reread(), prev, d.report)
 	if l.Set != nil {
 		l.Files = append(l.Files, l.Set.Files()...)
+		for _, r := range l.Regions {
+			l.plan.Targets = append(l.plan.Targets, l.targets(r.Name)...)
+		}
 	}
 	l.loadSecrets(d.report)
 	s.need(l, d)
@@ -114,10 +125,21 @@ func (l *loaded) loadSecrets(report zones.Reporter) {
 		}
 		l.Files = append(l.Files, file)
 	}
-	if file := l.Mesh.KeyFile; file != "" {
-		l.Files = append(l.Files, file)
-		l.keyed = stampFiles([]string{file})
+	for _, file := range []string{l.Mesh.KeyFile, l.Mesh.Identity} {
+		if file != "" {
+			l.Files = append(l.Files, file)
+			l.keyed += stampFiles([]string{file})
+		}
 	}
+	var err error
+	if l.self, err = healthmesh.LoadIdentity(l.Mesh.Identity); err != nil {
+		report("mesh.identity", l.Mesh.Identity, `a file made by "nearcast keygen agent": `+err.Error())
+	}
+}
+
+// publicKeys are the good ones of a list; what is wrong with others is told where it is validated.
+func publicKeys(list []string) []healthmesh.PublicKey {
+	return healthmesh.ValidateKeys("", list, func(string, any, string) {})
 }
 
 // assemble makes the set of the file's zones, with contents from content, and of the members of catalogs. prev is what is in use,
@@ -215,7 +237,11 @@ func (s source) need(l *loaded, d *document) {
 	if l.Mesh.Listen == "" {
 		d.report("mesh.listen", "", "an address for gossip, here or as --mesh: an agent reports over the mesh")
 	}
-	if _, ok := l.region(s.agent); !ok {
+	r, ok := l.region(s.agent)
+	if keys := publicKeys(r.AgentKeys); len(keys) > 0 && (l.self == nil || !slices.Contains(keys, l.self.Public())) {
+		d.report("mesh.identity", l.Mesh.Identity, "the file of a key that the region's agent_keys list: others believe no other agent of "+s.agent)
+	}
+	if !ok {
 		var names []string
 		for _, r := range l.Regions {
 			names = append(names, r.Name)
@@ -286,7 +312,7 @@ func (l *loaded) targets(region string) []healthmesh.Target {
 			}
 			for _, e := range m.Endpoints() {
 				all = append(all, healthmesh.Target{
-					ID: healthmesh.ID(svc.Name, region, e), Name: svc.Name + " " + e, Service: svc.Name, Endpoint: e, Check: l.checks[i],
+					ID: healthmesh.ID(svc.Name, region, e), Region: region, Name: svc.Name + " " + e, Service: svc.Name, Endpoint: e, Check: l.checks[i],
 				})
 			}
 		}

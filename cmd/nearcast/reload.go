@@ -88,6 +88,7 @@ func (d *director) use(ctx context.Context, next *loaded) error {
 	if err := d.keeper.Reload(ctx, next.survey()); err != nil {
 		return err
 	}
+	d.mesh.Adopt(next.plan)
 	d.dns.Apply(next.dns, d.loaded.Set, next.Set)
 	prev := d.loaded
 	d.loaded = next
@@ -132,14 +133,14 @@ func (d *director) tell(prev *loaded) {
 // warnFixed names what a running director does not change.
 func (d *director) warnFixed(next *loaded) {
 	fixed := map[string]bool{
-		"listen.dns":    slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
-		"listen.tls":    slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
-		"listen.admin":  d.loaded.Listen.Admin == next.Listen.Admin,
-		"user":          d.loaded.User == next.User,
-		"state":         d.loaded.State == next.State,
-		"mesh.listen":   d.loaded.Mesh.Listen == next.Mesh.Listen,
-		"mesh.join":     slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),
-		"mesh.key_file": d.loaded.keyed == next.keyed,
+		"listen.dns":                      slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
+		"listen.tls":                      slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
+		"listen.admin":                    d.loaded.Listen.Admin == next.Listen.Admin,
+		"user":                            d.loaded.User == next.User,
+		"state":                           d.loaded.State == next.State,
+		"mesh.listen":                     d.loaded.Mesh.Listen == next.Mesh.Listen,
+		"mesh.join":                       slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),
+		"mesh.key_file and mesh.identity": d.loaded.keyed == next.keyed,
 	}
 	for key, same := range fixed {
 		if !same {
