@@ -26,15 +26,19 @@ const (
 // A core is the state of a node's part in the mesh, and the one goroutine that changes it.
 type core struct {
 	// Immutable.
-	o      Options
-	gossip *gossip
-	scribe *scribe
-	joiner *joiner
-	send   func(memberlist.Node, []byte) error // one packet, best effort
+	o          Options
+	gossip     *gossip
+	scribe     *scribe
+	joiner     *joiner
+	send       func(memberlist.Node, []byte) error // one packet, best effort
+	updateNode func()                              // tells others of a new meta; nil before the node has begun
+	keys       *memberlist.Keyring                 // nil: the mesh is not encrypted
+	keyFile    string                              // names the contents of the key file
 
 	// How others reach the goroutine.
 	statuses  *mailbox[Status]
 	gives     chan giving
+	rotations chan rotation
 	replanned chan struct{} // has a token when there is another plan
 	leaves    chan chan []byte
 
@@ -53,6 +57,7 @@ type core struct {
 	orders    orders
 	book      peerBook
 	nodes     []memberlist.Node // the members, by name
+	ring      *ring             // the mesh's keys; nil before the first change at run time
 	number    numbering         // of the last own report
 	born      time.Time         // when the life of that number began
 	status    *Status           // what own reports say; nil before the first
@@ -113,6 +118,8 @@ func (c *core) run(ctx context.Context) {
 			}
 		case g := <-c.gives:
 			c.give(g)
+		case r := <-c.rotations:
+			r.done <- c.rotate(r)
 		case <-c.replanned:
 			c.witnesses = nil // so that the duties are dealt out anew
 			dirty = true
@@ -165,11 +172,17 @@ func (c *core) takePackets() (dirty bool) {
 
 func (c *core) takeStates() (dirty bool) {
 	for _, a := range c.gossip.states.take() {
-		m, err := decodeState(a.b, a.at)
+		ring, state, err := cutRing(a.b)
 		if err != nil {
 			c.counts.undecodable.Add(1)
 			continue
 		}
+		m, err := decodeState(state, a.at)
+		if err != nil {
+			c.counts.undecodable.Add(1)
+			continue
+		}
+		m.ring = ring
 		dirty = c.apply(m, time.Now()) || dirty
 		if m.from == c.o.Name {
 			c.start.self = true
@@ -187,6 +200,7 @@ func (c *core) takeStates() (dirty bool) {
 // apply takes what is new in a message, and passes on what is new and fresh. It says whether anything was.
 func (c *core) apply(m message, now time.Time) (dirty bool) {
 	c.counts.undecodable.Add(uint64(m.bad))
+	c.takeRing(m.ring)
 	for _, p := range m.parts {
 		switch c.table.apply(p, c.genuine, now) {
 		case applied:
@@ -386,7 +400,10 @@ func (c *core) toDirectors(m []byte) {
 
 // save hands the memory to the scribe; done, if not nil, gets the outcome.
 func (c *core) save(done chan error) {
-	m := memory{Incarnation: c.number.Incarnation, Peers: c.book.list(), Numbers: c.table.numbers()}
+	m := memory{Incarnation: c.number.Incarnation, Peers: c.book.list(), Numbers: c.table.numbers(), KeyFile: c.keyFile}
+	if c.ring != nil {
+		m.Ring = c.ring.raw
+	}
 	m.setRegions(c.belief.regions)
 	for _, o := range c.orders {
 		m.Orders = append(m.Orders, o)
@@ -401,7 +418,11 @@ func (c *core) evaluate(now time.Time) {
 	c.belief = believe(c.table, before, c.plan.Load(), c.o.Config.Lease, now)
 	c.deal(now)
 	c.evaluated = now
-	c.gossip.carried.Store(&carried{c.table.all(), slices.Collect(maps.Values(c.orders))})
+	carries := &carried{parts: c.table.all(), orders: slices.Collect(maps.Values(c.orders))}
+	if c.ring != nil {
+		carries.ring = c.ring.raw
+	}
+	c.gossip.carried.Store(carries)
 
 	old := c.view.Load()
 	v := compose(c.belief, c.orders, c.nodes, now)

@@ -35,7 +35,9 @@ type memory struct {
 	Regions     map[string]savedRegion `json:"regions"`
 	Orders      []Order                `json:"orders"`
 	Peers       []peer                 `json:"peers"`
-	Numbers     []savedNumber          `json:"numbers,omitempty"` // of agents
+	Numbers     []savedNumber          `json:"numbers,omitempty"`  // of agents
+	Ring        []byte                 `json:"ring,omitempty"`     // the mesh's keys, signed; absent before the first change at run time
+	KeyFile     string                 `json:"key_file,omitempty"` // names the contents of the key file that the ring took the place of
 }
 
 // A savedNumber is the newest report that was had of an agent.

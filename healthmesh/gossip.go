@@ -30,7 +30,7 @@ const (
 // A gossip is memberlist's view of the mesh: its callbacks run on memberlist's goroutines, some under its lock, so
 // that they only copy and hand over. Nothing here blocks or calls memberlist.
 type gossip struct {
-	meta    []byte                  // what others know of this node; immutable
+	meta    atomic.Pointer[[]byte]  // what others know of this node; set by the mesh's goroutine
 	name    string                  // immutable
 	packets *mailbox[arrival]       // to the mesh's goroutine
 	states  *mailbox[arrival]       // to the mesh's goroutine
@@ -51,11 +51,11 @@ type arrival struct {
 type carried struct {
 	parts  []*part
 	orders []Order
+	ring   []byte
 }
 
 func newGossip(o Options, retransmit int) *gossip {
 	g := &gossip{
-		meta:    encodeMeta(o.Role, o.Region),
 		name:    o.Name,
 		packets: newMailbox[arrival](packetDepth),
 		states:  newMailbox[arrival](stateDepth),
@@ -65,12 +65,14 @@ func newGossip(o Options, retransmit int) *gossip {
 		q.NumNodes, q.RetransmitMult = g.members.count, retransmit
 	}
 	g.carried.Store(new(carried))
+	meta := encodeMeta(o.Role, o.Region, "")
+	g.meta.Store(&meta)
 	return g
 }
 
 // memberlist.Delegate
 
-func (g *gossip) NodeMeta(int) []byte { return g.meta }
+func (g *gossip) NodeMeta(int) []byte { return *g.meta.Load() }
 
 func (g *gossip) NotifyMsg(b []byte) {
 	g.packets.put(arrival{slices.Clone(b), time.Now()}) // memberlist uses b again
@@ -86,7 +88,7 @@ func (g *gossip) GetBroadcasts(overhead, limit int) [][]byte {
 
 func (g *gossip) LocalState(bool) []byte {
 	c := g.carried.Load()
-	return encodeState(g.name, c.parts, c.orders, time.Now())
+	return withRing(c.ring, encodeState(g.name, c.parts, c.orders, time.Now()))
 }
 
 func (g *gossip) MergeRemoteState(b []byte, _ bool) {
@@ -97,7 +99,7 @@ func (g *gossip) MergeRemoteState(b []byte, _ bool) {
 
 // NotifyAlive keeps out what is not a node of this program, and what is beyond the bound.
 func (g *gossip) NotifyAlive(n *memberlist.Node) error {
-	if _, _, err := decodeMeta(n.Meta); err != nil {
+	if _, _, _, err := decodeMeta(n.Meta); err != nil {
 		return err
 	}
 	if !g.members.roomFor(n.Name) {
@@ -158,29 +160,38 @@ func (m *members) all() []memberlist.Node {
 
 // member is how the view shows a node.
 func member(n memberlist.Node) Member {
-	role, region, err := decodeMeta(n.Meta)
+	role, region, keys, err := decodeMeta(n.Meta)
 	if err != nil {
 		role = "unknown" // NotifyAlive keeps these out
 	}
-	return Member{Name: n.Name, Role: role, Region: region, Addr: n.Address()}
+	return Member{Name: n.Name, Role: role, Region: region, Addr: n.Address(), Keys: keys}
 }
 
-// metaVersion is the first byte of a node's meta: then the role as "d" or "a", then an agent's region.
-const metaVersion = 1
+// metaVersion is the first byte of a node's meta: then the role as "d" or "a", the length of what names its keys and that, and an
+// agent's region.
+const (
+	metaVersion = 2
+	maxDigest   = 16
+)
 
-func encodeMeta(role, region string) []byte {
-	return append([]byte{metaVersion, role[0]}, region...)
+func encodeMeta(role, region, keys string) []byte {
+	return append(append([]byte{metaVersion, role[0], byte(len(keys))}, keys...), region...)
 }
 
-func decodeMeta(b []byte) (role, region string, err error) {
-	switch {
-	case len(b) < 2 || b[0] != metaVersion:
-	case b[1] == roleDirector[0] && len(b) == 2:
-		return roleDirector, "", nil
-	case b[1] == roleAgent[0] && validName(string(b[2:]), maxRegionName):
-		return roleAgent, string(b[2:]), nil
+func decodeMeta(b []byte) (role, region, keys string, err error) {
+	bad := errors.New("not a node of nearcast")
+	if len(b) < 3 || b[0] != metaVersion || b[2] > maxDigest || len(b) < 3+int(b[2]) {
+		return "", "", "", bad
 	}
-	return "", "", errors.New("not a node of nearcast")
+	keys, region = string(b[3:3+b[2]]), string(b[3+b[2]:])
+	switch {
+	case keys != "" && !validName(keys, maxDigest):
+	case b[1] == roleDirector[0] && region == "":
+		return roleDirector, "", keys, nil
+	case b[1] == roleAgent[0] && validName(region, maxRegionName):
+		return roleAgent, region, keys, nil
+	}
+	return "", "", "", bad
 }
 
 // A broadcast is one message in a queue. A newer one of the same name takes its place.

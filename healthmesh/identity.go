@@ -88,6 +88,7 @@ func (i *Identity) Public() PublicKey { return i.public }
 const (
 	signReport = "nearcast report 2\x00"
 	signOrders = "nearcast orders 2\x00"
+	signRing   = "nearcast keyring 2\x00"
 )
 
 // sign appends the id of the key and the signature of message in a context to it; without an identity, nothing.

@@ -63,11 +63,11 @@ func Start(o Options) (*Mesh, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	keys, err := loadKeys(o.Config.KeyFile)
+	past, err := recall(o.Disk, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	past, err := recall(o.Disk, o.Log)
+	keys, ring, keyFile, err := keysAtStart(o.Config.KeyFile, past)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +82,8 @@ func Start(o Options) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.keys, c.ring, c.keyFile = conf.Keyring, ring, keyFile
+	c.announce()
 	list, err := memberlist.Create(conf)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mesh on %s: %w", o.Config.Listen, err), conf.Transport.Shutdown())
@@ -91,6 +93,7 @@ func Start(o Options) (*Mesh, error) {
 	}
 	m := &Mesh{core: c, list: list, stopped: make(chan struct{})}
 	m.addr = net.JoinHostPort(host(o.Config.Listen), strconv.Itoa(conf.BindPort))
+	c.updateNode = func() { _ = list.UpdateNode(metaTimeout) } // an error says that others have it later
 	c.send = func(n memberlist.Node, b []byte) error { return list.SendBestEffort(&n, b) }
 	c.joiner.self = []string{m.addr, list.LocalNode().Address()}
 	c.joiner.join = func(addr string) error { _, err := list.Join([]string{addr}); return err }
@@ -133,6 +136,7 @@ func newCore(o Options, past memory) *core {
 		statuses:  newMailbox[Status](1),
 		replanned: make(chan struct{}, 1),
 		gives:     make(chan giving),
+		rotations: make(chan rotation),
 		leaves:    make(chan chan []byte),
 		changed:   make(chan struct{}, 1),
 		settled:   make(chan struct{}),

@@ -114,6 +114,7 @@ type Member struct {
 	Role   string `json:"role"`   // "director" or "agent"
 	Region string `json:"region"` // of an agent
 	Addr   string `json:"addr"`
+	Keys   string `json:"keys,omitempty"` // names the gossip keys that it has
 }
 
 // compose makes a view of a belief, the orders in force at now, and the members.

@@ -12,12 +12,14 @@ import (
 //
 //	kindReport  age in milliseconds (4 bytes), report
 //	kindOrder   order as JSON
+//	kindRing    the mesh's keys: length (2 bytes), JSON, signature
 //
 // The age is the time since the report came to, or was made by, the node that sends it. It is outside of the report,
 // which is passed on as its agent encoded it. A report that waited, in a queue or in a table, is as old as it is.
 const (
 	kindReport = 1
 	kindOrder  = 2
+	kindRing   = 3
 )
 
 // stateVersion is the first byte of what push/pull carries:
@@ -46,6 +48,7 @@ type message struct {
 	from   string
 	parts  []*part
 	orders []Order
+	ring   []byte
 	bad    int
 }
 
@@ -81,6 +84,8 @@ func decodeMessage(b []byte, now time.Time) (m message, err error) {
 		m.addReport(age, d.b, now)
 	case kind == kindOrder:
 		m.addOrder(d.b)
+	case kind == kindRing:
+		m.ring = d.b
 	default:
 		return m, fmt.Errorf("message of kind %d", kind)
 	}
@@ -135,6 +140,17 @@ func decodeState(b []byte, now time.Time) (m message, err error) {
 		d.err = errors.New("state with bytes behind its end")
 	}
 	return m, d.err
+}
+
+// withRing puts the mesh's keys, nil if there are none, before the body of a push/pull; cutRing takes them off.
+func withRing(ring, state []byte) []byte {
+	return append(append(binary.BigEndian.AppendUint16(nil, uint16(len(ring))), ring...), state...)
+}
+
+func cutRing(b []byte) (ring, state []byte, err error) {
+	d := decoder{b: b}
+	ring = d.field()
+	return ring, d.b, d.err
 }
 
 // field reads a length of two bytes and as many bytes.

@@ -61,8 +61,11 @@ type mesh interface {
 // noMesh is the mesh of a configuration that has none: no evidence, ever.
 type noMesh struct{}
 
-func (noMesh) View() *healthmesh.View      { return &healthmesh.View{} }
-func (noMesh) Changed() <-chan struct{}    { return nil }
+func (noMesh) View() *healthmesh.View   { return &healthmesh.View{} }
+func (noMesh) Changed() <-chan struct{} { return nil }
+func (noMesh) Rotate(context.Context, string, string) (healthmesh.Keyring, error) {
+	return healthmesh.Keyring{}, errors.New("the configuration has no mesh, so it has no keys")
+}
 func (noMesh) Adopt(*healthmesh.Plan)      {}
 func (noMesh) Close(context.Context) error { return nil }
 func (noMesh) Give(context.Context, healthmesh.Order) error {

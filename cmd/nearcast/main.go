@@ -33,7 +33,7 @@ weighted by capacity. Agents in the regions gossip health and load to it.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(newDemo(), newServe(), newAgent(), newCheck(), newExplain(), newStatus(), newDrain(), newUndrain(),
-		newKeygen(), newGeo(), newVersion())
+		newKeygen(), newKeyring(), newGeo(), newVersion())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

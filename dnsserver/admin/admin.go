@@ -40,6 +40,7 @@ const (
 type Mesh interface {
 	View() *healthmesh.View
 	Give(context.Context, healthmesh.Order) error
+	Rotate(ctx context.Context, change, key string) (healthmesh.Keyring, error)
 }
 
 // Options are what the admin serves. All are immutable.
@@ -114,6 +115,8 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET /api/v1/status", s.status)
 	mux.HandleFunc("GET /api/v1/explain", s.explain)
 	mux.HandleFunc("POST /api/v1/orders", s.ordersOnly(s.order))
+	mux.HandleFunc("GET /api/v1/keyring", s.keyring)
+	mux.HandleFunc("POST /api/v1/keyring", s.ordersOnly(s.changeKeyring))
 	mux.HandleFunc("POST /api/v1/reload", s.ordersOnly(s.reload))
 	return mux
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -74,6 +75,13 @@ func (m *oneView) View() *healthmesh.View { return m.view }
 func (m *oneView) Give(_ context.Context, o healthmesh.Order) error {
 	m.orders = append(m.orders, o)
 	return nil
+}
+
+func (m *oneView) Rotate(_ context.Context, change, key string) (healthmesh.Keyring, error) {
+	if key == "bad" {
+		return healthmesh.Keyring{}, errors.New("no such key")
+	}
+	return healthmesh.Keyring{Keys: []string{"0123456789abcdef"}, Behind: []string{}}, nil
 }
 
 func newServer(t *testing.T, token string) (*Server, *oneView) {
