@@ -15,6 +15,7 @@ import (
 // The pace of the mesh's goroutine.
 const (
 	mergePause   = 20 * time.Millisecond  // at least between two evaluations: a burst of reports is merged at once
+	agentPause   = 250 * time.Millisecond // the same at agents, which believe only to deal out the duties of witnesses
 	amountPause  = 100 * time.Millisecond // at least between two tokens for changes of load and capacity alone
 	publishDelay = 5 * time.Millisecond   // after a change, so that changes that come together go out together
 	publishPause = 50 * time.Millisecond  // at least between two reports
@@ -95,6 +96,10 @@ func (c *core) run(ctx context.Context) {
 	defer tick.Stop()
 	beat := time.NewTicker(c.o.Config.Beat)
 	defer beat.Stop()
+	pause := mergePause
+	if c.o.Role == roleAgent {
+		pause = agentPause
+	}
 	var evaluate, publish <-chan time.Time // nil unless one is due
 	soon := func(due <-chan time.Time, last time.Time, pause, least time.Duration) <-chan time.Time {
 		if due != nil {
@@ -142,7 +147,7 @@ func (c *core) run(ctx context.Context) {
 			return
 		}
 		if dirty {
-			evaluate = soon(evaluate, c.evaluated, mergePause, 0)
+			evaluate = soon(evaluate, c.evaluated, pause, 0)
 		}
 	}
 }
