@@ -15,7 +15,7 @@ import (
 // The pace of the mesh's goroutine.
 const (
 	mergePause   = 20 * time.Millisecond  // at least between two evaluations: a burst of reports is merged at once
-	agentPause   = 250 * time.Millisecond // the same at agents, which believe only to deal out the duties of witnesses
+	agentPause   = time.Second            // the same at agents, which believe only to deal out the duties of witnesses
 	amountPause  = 100 * time.Millisecond // at least between two tokens for changes of load and capacity alone
 	publishDelay = 5 * time.Millisecond   // after a change, so that changes that come together go out together
 	publishPause = 50 * time.Millisecond  // at least between two reports
@@ -92,14 +92,14 @@ type counts struct{ undecodable, refused, forged atomic.Uint64 }
 
 // run owns the state until ctx ends.
 func (c *core) run(ctx context.Context) {
-	tick := time.NewTicker(min(max(c.o.Config.Beat/4, tickLeast), tickMost))
-	defer tick.Stop()
 	beat := time.NewTicker(c.o.Config.Beat)
 	defer beat.Stop()
-	pause := mergePause
+	pause, every := mergePause, tickMost
 	if c.o.Role == roleAgent {
-		pause = agentPause
+		pause, every = agentPause, agentPause
 	}
+	tick := time.NewTicker(min(max(c.o.Config.Beat/4, tickLeast), every))
+	defer tick.Stop()
 	var evaluate, publish <-chan time.Time // nil unless one is due
 	soon := func(due <-chan time.Time, last time.Time, pause, least time.Duration) <-chan time.Time {
 		if due != nil {
@@ -207,9 +207,11 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 	c.counts.undecodable.Add(uint64(m.bad))
 	c.takeRing(m.ring)
 	for _, p := range m.parts {
-		switch c.table.apply(p, c.genuine, now) {
-		case applied:
-			dirty = true
+		switch v := c.table.apply(p, c.genuine, now); v {
+		case applied, repeated:
+			// What is known already can wait for the next tick, and all that a beat of a thousand agents brings is judged at once.
+			r := c.belief.regions[p.Region]
+			dirty = dirty || v == applied || r == nil || r.State != Up || r.Held
 			if now.Sub(p.at) < c.o.Config.Lease/2 {
 				c.queueReport(p)
 			}

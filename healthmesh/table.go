@@ -47,9 +47,10 @@ func newTable() *table { return &table{agents: make(map[agentKey]*agent)} }
 type verdict uint8
 
 const (
-	applied verdict = iota
-	known           // not newer than what the table has
-	refused         // beyond a bound
+	applied  verdict = iota
+	repeated         // applied, and says of states what the one before said: the usual beat
+	known            // not newer than what the table has
+	refused          // beyond a bound, or not genuine
 )
 
 // apply puts p into the table if its number is larger than what the table has and it is genuine: the one place where this is
@@ -87,7 +88,11 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 	a.newest, a.at = p.numbering, p.at
 	t.parts += int(p.Parts) - len(a.parts)
 	a.parts = slices.Clip(append(a.parts, make([]*part, maxParts)...)[:p.Parts])
+	before := a.parts[p.Part]
 	a.parts[p.Part] = p
+	if before != nil && before.Leaving == p.Leaving && slices.Equal(before.Endpoints, p.Endpoints) {
+		return repeated
+	}
 	return applied
 }
 

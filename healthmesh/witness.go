@@ -1,9 +1,7 @@
 package healthmesh
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -116,6 +114,10 @@ func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 	if p == nil || p.Witnesses == 0 {
 		return nil
 	}
+	hashes := make([]uint64, len(agents))
+	for i, a := range agents {
+		hashes[i] = xxhash.Sum64String(a.region + "\x00" + a.name)
+	}
 	chosen := make(map[string]bool) // by service and region
 	for i := range p.Targets {
 		t := &p.Targets[i]
@@ -125,7 +127,7 @@ func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 		key := t.Service + "\x00" + t.Region
 		is, known := chosen[key]
 		if !known {
-			is = slices.Contains(p.witnesses(key, t.Region, agents), self)
+			is = slices.Contains(p.witnesses(key, t.Region, agents, hashes), self)
 			chosen[key] = is
 		}
 		if is {
@@ -135,28 +137,33 @@ func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 	return mine
 }
 
-// witnesses are the agents that probe a service in a region.
-func (p *Plan) witnesses(key, region string, agents []agentKey) (chosen []agentKey) {
-	type ranked struct {
-		agentKey
-		rank uint64
-	}
-	var all []ranked
-	for _, a := range agents {
-		if a.region != region {
-			all = append(all, ranked{a, xxhash.Sum64String(key + "\x00" + a.region + "\x00" + a.name)})
+// witnesses are the agents that probe a service in a region; hashes are the agents'. One pass, since a mesh has a thousand of each.
+func (p *Plan) witnesses(key, region string, agents []agentKey, hashes []uint64) (chosen []agentKey) {
+	salt := xxhash.Sum64String(key)
+	ranks := make([]uint64, 0, p.Witnesses+1) // of the chosen, ascending
+	for i, a := range agents {
+		rank := mix(salt ^ hashes[i])
+		if a.region == region || len(ranks) == p.Witnesses && rank >= ranks[len(ranks)-1] {
+			continue
 		}
-	}
-	slices.SortFunc(all, func(a, b ranked) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.region, b.region), strings.Compare(a.name, b.name))
-	})
-	for _, a := range all {
-		if len(chosen) == p.Witnesses {
-			break
+		if same := slices.IndexFunc(chosen, func(c agentKey) bool { return c.region == a.region }); same >= 0 {
+			if rank >= ranks[same] {
+				continue
+			}
+			chosen, ranks = slices.Delete(chosen, same, same+1), slices.Delete(ranks, same, same+1)
 		}
-		if !slices.ContainsFunc(chosen, func(c agentKey) bool { return c.region == a.region }) {
-			chosen = append(chosen, a.agentKey)
+		at, _ := slices.BinarySearch(ranks, rank)
+		chosen, ranks = slices.Insert(chosen, at, a), slices.Insert(ranks, at, rank)
+		if len(ranks) > p.Witnesses {
+			chosen, ranks = chosen[:p.Witnesses], ranks[:p.Witnesses]
 		}
 	}
 	return chosen
+}
+
+// mix spreads the bits of a hash (the finalizer of SplitMix64, Steele, Lea and Flood, 2014).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }

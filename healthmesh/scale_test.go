@@ -1,0 +1,83 @@
+package healthmesh
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+// crowd is what a director has heard of a mesh: agents of each region that report its services' endpoints, of two families, and witness
+// others'. It returns reports as they come with a beat.
+func crowd(b *testing.B, regions, agents, services int) (*core, func(sequence uint64) []*part) {
+	b.Helper()
+	plan := &Plan{Witnesses: 3}
+	for r := range regions {
+		name := fmt.Sprint("region-", r)
+		plan.Regions = append(plan.Regions, PlanRegion{Name: name, Capacity: 100})
+		for s := range services {
+			for _, e := range []string{"192.0.2.1", "2001:db8::1"} {
+				service := fmt.Sprintf("s%d.example.com.", s)
+				plan.Targets = append(plan.Targets, Target{ID: ID(service, name, e), Region: name, Service: service, Endpoint: e})
+			}
+		}
+	}
+	o := Options{Name: "d", Role: roleDirector, Dir: b.TempDir(), Plan: plan, Log: slog.New(slog.DiscardHandler)}
+	if err := o.complete(); err != nil {
+		b.Fatal(err)
+	}
+	c := newCore(o, memory{Incarnation: 1})
+	var all []agentKey
+	for r := range regions {
+		for a := range agents {
+			all = append(all, agentKey{fmt.Sprint("region-", r), fmt.Sprint("agent-", r, "-", a)})
+		}
+	}
+	own := make(map[string][]Target)
+	for _, t := range plan.Targets {
+		own[t.Region] = append(own[t.Region], t)
+	}
+	statuses := make(map[agentKey]Status)
+	for _, a := range all {
+		s := Status{Capacity: 100, HasLoad: true, Load: 50, Endpoints: map[EndpointID]Endpoint{}}
+		for _, t := range append(plan.duties(a, all), own[a.region]...) {
+			s.Endpoints[t.ID] = Endpoint{State: Up, Reason: "status 200"}
+		}
+		statuses[a] = s
+	}
+	return c, func(sequence uint64) (parts []*part) {
+		for _, a := range all {
+			head := report{Agent: a.name, Region: a.region, numbering: numbering{1, sequence}, Elapsed: 1000 * sequence}
+			for _, r := range split(head, statuses[a], time.Now().Add(-time.Hour)) {
+				parts = append(parts, &part{report: r, at: time.Now()})
+			}
+		}
+		return parts
+	}
+}
+
+// What a director does for a mesh of so many regions, agents in each, and services: a beat's reports taken in, and one evaluation.
+func BenchmarkCore(b *testing.B) {
+	for _, size := range [][3]int{{3, 1, 10}, {10, 10, 10}, {100, 10, 10}, {100, 10, 50}, {1000, 1, 10}} {
+		c, beat := crowd(b, size[0], size[1], size[2])
+		sequence := uint64(0)
+		name := fmt.Sprintf("regions=%d/agents=%d/services=%d", size[0], size[0]*size[1], size[2])
+		b.Run("apply/"+name, func(b *testing.B) {
+			parts := 0
+			for b.Loop() { // so long as it takes with what is not timed: -benchtime 5x is enough
+				sequence++
+				b.StopTimer()
+				m := message{parts: beat(sequence)}
+				parts += len(m.parts)
+				b.StartTimer()
+				c.apply(m, time.Now())
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(parts), "ns/report")
+		})
+		b.Run("evaluate/"+name, func(b *testing.B) {
+			for b.Loop() {
+				c.evaluate(time.Now())
+			}
+		})
+	}
+}
