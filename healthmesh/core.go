@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -55,7 +54,10 @@ type core struct {
 	// Owned by the goroutine.
 	table     *table
 	belief    belief
-	orders    orders
+	shown     belief // what views have: belief, but for a freeze
+	orders    *orders
+	turn      int       // of the orders, which goes first on the next beat
+	stamped   time.Time // when the memory was handed to the scribe last
 	book      peerBook
 	nodes     []memberlist.Node // the members, by name
 	ring      *ring             // the mesh's keys; nil before the first change at run time
@@ -137,7 +139,9 @@ func (c *core) run(ctx context.Context) {
 			publish = nil
 			dirty = c.report(time.Now())
 		case <-beat.C:
-			dirty = c.report(time.Now())
+			now := time.Now()
+			dirty = c.report(now)
+			c.sendHeld(now)
 		case <-evaluate:
 			evaluate = nil
 			c.evaluate(time.Now())
@@ -155,9 +159,12 @@ func (c *core) run(ctx context.Context) {
 // tick looks at all that changes by itself with time.
 func (c *core) tick(now time.Time) {
 	c.table.forget(now)
-	c.orders.forget(now)
 	c.succeed(now)
 	c.evaluate(now)
+	c.sendYoung(now)
+	if c.orders.moving(now) && now.Sub(c.stamped) >= stampPause {
+		c.save(nil)
+	}
 	if c.owed && now.Sub(c.told) >= amountPause {
 		c.tell(now)
 	}
@@ -219,17 +226,7 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 			c.counts.refused.Add(1)
 		}
 	}
-	for _, o := range m.orders {
-		switch v, _ := c.orders.apply(o, now); v {
-		case applied:
-			dirty = true
-			c.queueOrder(o)
-			c.logOrder(o)
-		case refused:
-			c.counts.refused.Add(1)
-		}
-	}
-	return dirty
+	return c.applyOrders(m, now) || dirty
 }
 
 func (c *core) takeMembers() bool {
@@ -359,31 +356,8 @@ func (c *core) succeed(now time.Time) {
 	c.report(now)
 }
 
-// give takes an operator's order, and tells its outcome when the order is on disk.
-func (c *core) give(g giving) {
-	now := time.Now()
-	o, err := c.orders.give(g.order, c.o.Name, c.o.Wall())
-	if err != nil {
-		g.done <- err
-		return
-	}
-	c.logOrder(o)
-	c.queueOrder(o)
-	c.toDirectors(orderMessage(o))
-	c.evaluate(now)
-	c.save(g.done)
-}
-
-func (c *core) logOrder(o Order) {
-	c.o.Log.Info("order", "region", o.Region, "kind", o.Kind, "by", o.By, "at", o.At, "until", o.Until, "reason", o.Reason)
-}
-
 func (c *core) queueReport(p *part) {
 	c.gossip.reportQueue.QueueBroadcast(&broadcast{name: p.Region + " " + p.Agent + " " + string(rune(p.Part)), p: p})
-}
-
-func (c *core) queueOrder(o Order) {
-	c.gossip.orderQueue.QueueBroadcast(&broadcast{name: o.Region, b: orderMessage(o)})
 }
 
 // directors are the members to send to directly.
@@ -411,28 +385,30 @@ func (c *core) save(done chan error) {
 	if c.ring != nil {
 		m.Ring = c.ring.raw
 	}
-	m.setRegions(c.belief.regions)
-	for _, o := range c.orders {
-		m.Orders = append(m.Orders, o)
-	}
-	slices.SortFunc(m.Orders, func(a, b Order) int { return a.At.Compare(b.At) })
+	m.setRegions(c.shown.regions)
+	c.stamped = time.Now()
+	c.orders.save(&m, c.o.Wall(), c.stamped)
 	c.scribe.put(m, done)
 }
 
 // evaluate makes a view of all that is known at now, publishes it, and sees to what follows from its change.
 func (c *core) evaluate(now time.Time) {
-	before := c.belief
-	c.belief = believe(c.table, before, c.plan.Load(), c.o.Config.Lease, now)
+	before := c.shown
+	c.belief = believe(c.table, c.belief, c.plan.Load(), c.o.Config.Lease, now)
+	c.shown = c.belief
+	if c.orders.freeze(now) != nil {
+		c.shown.regions = hold(c.belief.regions, before.regions)
+	}
 	c.deal(now)
 	c.evaluated = now
-	carries := &carried{parts: c.table.all(), orders: slices.Collect(maps.Values(c.orders))}
+	carries := &carried{parts: c.table.all(), orders: c.vouchedFor(), by: c.o.Identity}
 	if c.ring != nil {
 		carries.ring = c.ring.raw
 	}
 	c.gossip.carried.Store(carries)
 
 	old := c.view.Load()
-	v := compose(c.belief, c.orders, c.nodes, now)
+	v := compose(c.shown, c.orders, c.nodes, now)
 	diff := compare(old, v)
 	v.Number = old.Number
 	if diff != same {
@@ -447,7 +423,8 @@ func (c *core) evaluate(now time.Time) {
 		}
 	case meaning:
 		c.tell(now)
-		c.logChanges(before, c.belief)
+		c.logChanges(before, c.shown)
+		c.logEnds(old, now)
 		c.save(nil)
 	}
 }

@@ -22,7 +22,7 @@ type Disk interface {
 }
 
 const (
-	diskVersion = 1
+	diskVersion = 2
 	diskFile    = "mesh.json"
 	maxDiskFile = 64 << 20 // bytes that are read: the bounds of regions, endpoints, orders and peers stay below
 	maxWaiters  = 64       // orders that wait for the disk at once; each is an operator's call
@@ -33,7 +33,9 @@ type memory struct {
 	Version     int                    `json:"version"`
 	Incarnation uint64                 `json:"incarnation"` // of this node's last life
 	Regions     map[string]savedRegion `json:"regions"`
-	Orders      []Order                `json:"orders"`
+	Orders      []savedOrder           `json:"orders"`
+	Clock       time.Time              `json:"clock"`   // the largest time of an order that was seen
+	Written     time.Time              `json:"written"` // by the wall clock: the orders have their ages at this time
 	Peers       []peer                 `json:"peers"`
 	Numbers     []savedNumber          `json:"numbers,omitempty"`  // of agents
 	Ring        []byte                 `json:"ring,omitempty"`     // the mesh's keys, signed; absent before the first change at run time

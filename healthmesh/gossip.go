@@ -47,10 +47,11 @@ type arrival struct {
 	at time.Time
 }
 
-// carried is the table and the orders as they were at one moment, immutable.
+// carried is the table and the orders as they were at one moment, immutable. The orders are nil for a node that seals none.
 type carried struct {
 	parts  []*part
 	orders []Order
+	by     *Identity
 	ring   []byte
 }
 
@@ -87,8 +88,12 @@ func (g *gossip) GetBroadcasts(overhead, limit int) [][]byte {
 }
 
 func (g *gossip) LocalState(bool) []byte {
-	c := g.carried.Load()
-	return withRing(c.ring, encodeState(g.name, c.parts, c.orders, time.Now()))
+	c, now := g.carried.Load(), time.Now()
+	var seal []byte
+	if len(c.orders) > 0 {
+		seal = sealed(c.orders, c.by, now)
+	}
+	return withRing(c.ring, encodeState(g.name, c.parts, seal, now))
 }
 
 func (g *gossip) MergeRemoteState(b []byte, _ bool) {

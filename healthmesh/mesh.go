@@ -29,7 +29,7 @@ type Options struct {
 
 	// What a node has of the world, where it is not the machine's own. Nil for that.
 	Transport memberlist.NodeAwareTransport // in place of sockets on Config.Listen; the mesh shuts it down
-	Wall      func() time.Time              // the wall clock: incarnations go by it, and no lease, age or pause does
+	Wall      func() time.Time              // the wall clock: incarnations, the times of orders and the ages of those on disk go by it, and no lease or pause does
 	Disk      Disk                          // in place of Dir
 
 	tune func(*memberlist.Config) // for tests; nil otherwise
@@ -142,7 +142,7 @@ func newCore(o Options, past memory) *core {
 		settled:   make(chan struct{}),
 		table:     newTable(),
 		belief:    belief{regions: past.regions(), start: now},
-		orders:    make(orders),
+		orders:    recallOrders(past, o.Wall(), now),
 		book:      make(peerBook),
 		number:    numbering{Incarnation: past.Incarnation},
 		born:      now,
@@ -151,9 +151,6 @@ func newCore(o Options, past memory) *core {
 	c.table.remember(past.Numbers, now)
 	if o.Plan != nil {
 		c.plan.Store(o.Plan.index())
-	}
-	for _, order := range past.Orders {
-		c.orders.apply(order.normal(), now)
 	}
 	for _, p := range past.Peers {
 		c.book[p.Name] = peer{p.Name, p.Addr, now} // the time in between says nothing about the peer
@@ -164,6 +161,7 @@ func newCore(o Options, past memory) *core {
 	}
 	addrs := c.book.addrs()
 	c.joiner.peers.Store(&addrs)
+	c.shown = c.belief
 	c.view.Store(&View{Regions: map[string]*Region{}})
 	c.evaluate(now)
 	return c
@@ -202,8 +200,8 @@ func (m *Mesh) Changed() <-chan struct{} { return m.core.changed }
 
 var errClosed = errors.New("the mesh is closed")
 
-// Give puts an order into force at every director; it returns when it is in this node's view and on its disk. At is
-// set here, and By is this node unless it is set. If ctx ends while the disk hangs, the order is in force all the same.
+// Give puts an order into force at every director; it returns when it is in this node's view and on its disk. By and At are
+// set here. Where the plan lists directors, this node has to be one of them. If ctx ends while the disk hangs, the order is in force all the same.
 func (m *Mesh) Give(ctx context.Context, o Order) error {
 	g := giving{o, make(chan error, 1)}
 	select {

@@ -91,21 +91,27 @@ type node struct {
 // begin starts a node. It is closed with the test.
 func begin(t *testing.T, o Options, net *network) *node {
 	t.Helper()
-	if o.Config.Listen == "" {
-		o.Config.Listen = "127.0.0.1:0"
-	}
 	o.Config.Beat, o.Config.Lease = testBeat, testLease
-	if o.Dir == "" {
-		o.Dir = filepath.Join(t.TempDir(), "state")
-	}
-	if o.Log == nil {
-		o.Log = testLog(t).With("node", o.Name)
-	}
 	o.tune = func(c *memberlist.Config) {
 		c.GossipInterval, c.PushPullInterval, c.ProbeInterval, c.ProbeTimeout = 20*time.Millisecond, time.Second, 200*time.Millisecond, 100*time.Millisecond
 		if net != nil {
 			c.Transport = &cutTransport{c.Transport.(*transport), net, fmt.Sprintf("127.0.0.1:%d", c.BindPort)}
 		}
+	}
+	return start(t, o)
+}
+
+// start starts a node as it is set.
+func start(t *testing.T, o Options) *node {
+	t.Helper()
+	if o.Config.Listen == "" {
+		o.Config.Listen = "127.0.0.1:0"
+	}
+	if o.Dir == "" {
+		o.Dir = filepath.Join(t.TempDir(), "state")
+	}
+	if o.Log == nil {
+		o.Log = testLog(t).With("node", o.Name)
 	}
 	m, err := Start(o)
 	if err != nil {
@@ -345,7 +351,7 @@ func Test_orders_hold_everywhere(t *testing.T) {
 	for _, d := range []*node{directors[0], again} {
 		d.sees("a up, b up, c up")
 	}
-	if err := again.Give(ctx, Order{Region: "b", Kind: Drain, Until: time.Now().Add(testLease)}); err != nil {
+	if err := again.Give(ctx, Order{Region: "b", Kind: Drain, For: testLease}); err != nil {
 		t.Fatal(err)
 	}
 	directors[0].sees("a up, b up drain, c up")

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -14,69 +15,146 @@ import (
 
 // The bounds of orders.
 const (
-	maxOrders   = 1024                // one for each region
-	maxReason   = 256                 // bytes of an order's reason, so that an order fits one packet
-	maxOrder    = 1200                // bytes of an encoded order
-	orderMemory = 30 * 24 * time.Hour // an order without effect is remembered for so long, so that a node that was away cannot bring back an older one
+	maxOrders = 2*maxRegions + 1     // two for each region, and the freeze
+	maxReason = 256                  // bytes of an order's reason: a line in a table
+	maxOwner  = 128                  // bytes of an order's owner: user@host
+	maxOrder  = 1000                 // bytes of an encoded order, so that it fits one packet with its age and signature
+	maxOver   = 24 * time.Hour       // that a drain falls: what takes longer is no drain
+	maxFor    = 366 * 24 * time.Hour // what is to last longer has no end
+	maxAge    = 10 * maxFor          // the age of all that is older: each order with an end has ended by then
+	steps     = 64                   // of a drain on its way to 1: each makes a new view and new answers
 )
 
-var errOrdersFull = fmt.Errorf("orders for %d regions are held already", maxOrders)
+var errOrdersFull = fmt.Errorf("%d orders are in force already", maxOrders)
 
-// beats says whether o replaces p: the later does, ties go by name. The rest only makes this a total order, so that
-// all nodes end with the same one whatever they are sent.
+// A slot is what one order at most is held for: the state of a region, its shed, or the freeze.
+type slot struct {
+	region string // "" for the freeze
+	shed   bool
+}
+
+func (o Order) slot() slot { return slot{o.Region, o.Kind == Shed} }
+
+// takesBack says whether the order does nothing but end the one before it in its slot.
+func (o Order) takesBack() bool { return o.Kind == None || o.Kind == Shed && o.Share == 0 }
+
+// beats says whether o replaces p, and is the whole merge of orders. The columns are compared from the left, and the first in
+// which the two differ decides; the larger wins:
+//
+//	At       later orders replace earlier ones: last writer wins
+//	By       of two directors that gave one in the same tick of the clock
+//	the rest never differs where directors are sane; with it, all nodes end with the same order whatever they are sent
+//	age      of the same order: what one node saw end has ended everywhere, and stays so
+//
+// So it is the maximum of a total order, and does not depend on which message came first, how often, or by which way.
 func (o Order) beats(p Order) bool {
-	return cmp.Or(o.At.Compare(p.At), cmp.Compare(o.By, p.By), cmp.Compare(o.Kind, p.Kind),
-		o.Until.Compare(p.Until), cmp.Compare(o.Reason, p.Reason)) > 0
+	return cmp.Or(o.compare(p), p.Given.Compare(o.Given)) > 0
 }
 
-// inForce says whether the order has an effect at now, by the wall clock.
+// compare orders o and p by all but their ages.
+func (o Order) compare(p Order) int {
+	return cmp.Or(o.At.Compare(p.At), cmp.Compare(o.By, p.By), cmp.Compare(o.Kind, p.Kind), cmp.Compare(o.Share, p.Share),
+		cmp.Compare(o.Over, p.Over), cmp.Compare(o.For, p.For), cmp.Compare(o.Owner, p.Owner), cmp.Compare(o.Reason, p.Reason))
+}
+
+// sameOrder says whether two orders, of which either may be nil, differ in nothing but their ages.
+func sameOrder(a, b *Order) bool {
+	return a == b || a != nil && b != nil && a.slot() == b.slot() && a.compare(*b) == 0
+}
+
+// age is the time since the order was given.
+func (o Order) age(now time.Time) time.Duration { return min(max(now.Sub(o.Given), 0), maxAge) }
+
+// inForce says whether the order has an effect at now.
 func (o Order) inForce(now time.Time) bool {
-	return o.Kind != None && (o.Until.IsZero() || now.Before(o.Until))
+	return !o.takesBack() && (o.For == 0 || o.age(now) < o.For)
 }
 
-// forgettable says whether the order has had no effect for so long that no node can still hold an older one.
-func (o Order) forgettable(now time.Time) bool {
-	end := o.At
-	if o.Until.After(end) {
-		end = o.Until
+// Until is when the order ends by itself, by this node's clock; zero if it is in force until it is taken back.
+func (o Order) Until() time.Time {
+	if o.For == 0 {
+		return time.Time{}
 	}
-	return !o.inForce(now) && now.Sub(end) > orderMemory
+	return o.Given.Add(o.For)
 }
 
-func (o Order) check() error {
+// drained is how much a drain has taken at now.
+func (o Order) drained(now time.Time) float64 {
+	age := o.age(now)
 	switch {
-	case !validName(o.Region, maxRegionName):
+	case o.Kind != Drain:
+		return 0
+	case age >= o.Over:
+		return 1
+	}
+	return math.Floor(steps*float64(age)/float64(o.Over)) / steps
+}
+
+// String says what the order does, for people: "drained at d1 by ann@host: kernel update, until 2026-03-01 12:00:00 UTC".
+func (o Order) String() string {
+	s := map[string]string{Drain: "drained", PinUp: "pinned up", PinDown: "pinned down", Freeze: "frozen", None: "taken back"}[o.Kind]
+	if o.Kind == Shed {
+		s = fmt.Sprintf("sheds %.4g %%", 100*o.Share)
+	}
+	if o.Over > 0 {
+		s += " over " + o.Over.String()
+	}
+	s += " at " + o.By
+	if o.Owner != "" {
+		s += " by " + o.Owner
+	}
+	if o.Reason != "" {
+		s += ": " + o.Reason
+	}
+	if until := o.Until(); !until.IsZero() {
+		s += ", until " + until.UTC().Format("2006-01-02 15:04:05 MST")
+	}
+	return s
+}
+
+// Check says what is wrong with an order: its texts, numbers and times beyond their bounds.
+func (o Order) Check() error {
+	switch {
+	case !slices.Contains([]string{Drain, PinUp, PinDown, Shed, Freeze, None}, o.Kind):
+		return fmt.Errorf("order of kind %q, %q, %q, %q, %q, %q and %q are accepted", o.Kind, Drain, PinUp, PinDown, Shed, Freeze, None)
+	case o.Kind == Freeze && o.Region != "":
+		return fmt.Errorf("order to freeze for region %q, none is accepted", o.Region)
+	case o.Kind != Freeze && !(o.Kind == None && o.Region == "") && !validName(o.Region, maxRegionName):
 		return fmt.Errorf("order for region %q, a name of 1 to %d printable characters is accepted", o.Region, maxRegionName)
-	case o.Kind != Drain && o.Kind != None:
-		return fmt.Errorf("order of kind %q, %q and %q are accepted", o.Kind, Drain, None)
+	case o.Kind != Shed && o.Share != 0 || !(o.Share >= 0 && o.Share <= 1):
+		return fmt.Errorf("order of kind %q with share %v, 0 to 1 is accepted of a shed", o.Kind, o.Share)
+	case o.Kind != Drain && o.Over != 0 || o.Over < 0 || o.Over > maxOver || o.For > 0 && o.Over > o.For:
+		return fmt.Errorf("order of kind %q over %v for %v, 0 to %v is accepted of a drain, and no longer than it lasts", o.Kind, o.Over, o.For, maxOver)
+	case o.takesBack() && o.For != 0 || o.For < 0 || o.For > maxFor:
+		return fmt.Errorf("order of kind %q for %v, 0 (no end) to %v is accepted, and 0 of what takes back", o.Kind, o.For, maxFor)
 	case !validName(o.By, maxName):
 		return fmt.Errorf("order by %q, a name of 1 to %d printable characters is accepted", o.By, maxName)
-	case len(o.Reason) > maxReason || !utf8.ValidString(o.Reason) || strings.ContainsFunc(o.Reason, unicode.IsControl):
+	case !oneLine(o.Owner, maxOwner):
+		return fmt.Errorf("order with owner %q, at most %d bytes of text on one line are accepted", o.Owner, maxOwner)
+	case !oneLine(o.Reason, maxReason):
 		return fmt.Errorf("order with reason %q, at most %d bytes of text on one line are accepted", o.Reason, maxReason)
-	case o.At.IsZero() || !inCalendar(o.At) || !o.Until.IsZero() && !inCalendar(o.Until):
-		return fmt.Errorf("order at %v until %v, years from 1970 to 9999 are accepted", o.At, o.Until)
+	case !inCalendar(o.At):
+		return fmt.Errorf("order at %v, years from 1970 to 9999 are accepted", o.At)
+	}
+	if n := len(o.encode()); n > maxOrder {
+		return fmt.Errorf("order of %d bytes when it is encoded, at most %d are accepted: its texts are too long", n, maxOrder)
 	}
 	return nil
 }
 
 func inCalendar(t time.Time) bool { return t.Year() >= 1970 && t.Year() <= 9999 }
 
-// normal makes o's times wall-clock UTC, the form in which they travel.
-func (o Order) normal() Order {
-	o.At = o.At.Round(0).UTC()
-	if !o.Until.IsZero() {
-		o.Until = o.Until.Round(0).UTC()
-	}
-	return o
+func oneLine(s string, most int) bool {
+	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// encode appends the order as JSON, the same form as on disk.
-func (o Order) encode(b []byte) []byte {
-	buf := bytes.NewBuffer(b)
-	e := json.NewEncoder(buf)
+// encode returns the order as JSON, the form in which it travels; its age goes beside it.
+func (o Order) encode() []byte {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
 	e.SetEscapeHTML(false) // it would make six bytes of one
 	if err := e.Encode(o); err != nil {
-		panic(fmt.Errorf("order that was checked does not encode: %w", err)) // check keeps the times in range; all else is text
+		panic(fmt.Errorf("order that was checked does not encode: %w", err)) // Check keeps times and numbers in range; all else is text
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'})
 }
@@ -89,51 +167,6 @@ func decodeOrder(b []byte) (Order, error) {
 	if err := json.Unmarshal(b, &o); err != nil {
 		return Order{}, fmt.Errorf("order that is not JSON: %w", err)
 	}
-	o = o.normal()
-	return o, o.check()
-}
-
-// orders are the last orders by region. Owned by the mesh's goroutine.
-type orders map[string]Order
-
-// apply takes o if it beats the order that is held for its region.
-func (all orders) apply(o Order, now time.Time) (verdict, error) {
-	held, ok := all[o.Region]
-	switch {
-	case ok && !o.beats(held), o.forgettable(now):
-		return known, nil
-	case !ok && len(all) >= maxOrders:
-		return refused, errOrdersFull
-	}
-	all[o.Region] = o
-	return applied, nil
-}
-
-// give makes o a new order of this node: later than the one held, even where this node's clock is behind.
-func (all orders) give(o Order, node string, now time.Time) (Order, error) {
-	o.By = cmp.Or(o.By, node)
-	o.At = now
-	if held, ok := all[o.Region]; ok && !o.At.After(held.At) {
-		o.At = held.At.Add(1)
-	}
-	o = o.normal()
-	if err := o.check(); err != nil {
-		return o, err
-	}
-	if o.Kind != None && !o.inForce(now) {
-		return o, fmt.Errorf("order for region %s ends at %v, before it begins", o.Region, o.Until)
-	}
-	v, err := all.apply(o, now)
-	if v == known {
-		err = errors.New("order is older than the memory of orders")
-	}
-	return o, err
-}
-
-func (all orders) forget(now time.Time) {
-	for region, o := range all {
-		if o.forgettable(now) {
-			delete(all, region)
-		}
-	}
+	o.At = o.At.Round(0).UTC()
+	return o, o.Check()
 }

@@ -22,8 +22,8 @@ const (
 	maxNodeState  = 512        // what memberlist tells of a node, with the longest name and meta
 	maxFraming    = 1024       // memberlist's label, lengths, nonce and tag
 
-	// maxTable is the largest push/pull, 14 MB, with as many dead members as there can be others.
-	maxTable = maxReports*(4+2+maxReport) + maxOrders*(2+maxOrder) + 2*maxMembers*maxNodeState + maxFraming
+	// maxTable is the largest push/pull, 16 MB, with as many dead members as there can be others.
+	maxTable = maxReports*(4+2+maxReport) + maxSeal + 2*maxMembers*maxNodeState + maxFraming
 )
 
 // A transport is memberlist's, whose streams are bounded, and end when it is shut down: memberlist waits for a peer that hangs until

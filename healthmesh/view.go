@@ -97,15 +97,19 @@ const (
 	None    = "none"     // an order taken back
 )
 
-// An Order is what an operator told of one region.
+// An Order is what an operator told of one region, or of all evidence (freeze). The last one counts, of each region one of drain, pin-up,
+// pin-down and none, and one shed; a shed of 0 takes the shed back, and none with no region the freeze.
 type Order struct {
-	Region string    `json:"region"`
-	Kind   string    `json:"kind"`
-	Share  float64   `json:"share,omitempty"` // that a shed takes from the region, 0 to 1
-	Reason string    `json:"reason,omitempty"`
-	By     string    `json:"by"`             // the node that took it
-	At     time.Time `json:"at"`             // later wins; ties by By
-	Until  time.Time `json:"until,omitzero"` // zero: until taken back
+	Region string        `json:"region,omitempty"` // none for a freeze
+	Kind   string        `json:"kind"`
+	Share  float64       `json:"share,omitempty"` // that a shed takes from the region, 0 to 1
+	Over   time.Duration `json:"over,omitempty"`  // in which a drain takes all, linearly; 0: at once
+	For    time.Duration `json:"for,omitempty"`   // after which it ends by itself; 0: it is in force until taken back
+	Owner  string        `json:"owner,omitempty"` // who gave it
+	Reason string        `json:"reason,omitempty"`
+	By     string        `json:"by"` // the director that took it
+	At     time.Time     `json:"at"` // by the hybrid logical clock of By: later wins; ties by By
+	Given  time.Time     `json:"-"`  // the same by this node's monotonic clock: ends and progress count from it, answers must not
 }
 
 // A Member is one node of the mesh.
@@ -118,23 +122,42 @@ type Member struct {
 }
 
 // compose makes a view of a belief, the orders in force at now, and the members.
-func compose(b belief, all orders, nodes []memberlist.Node, now time.Time) *View {
-	v := &View{Regions: maps.Clone(b.regions), Isolated: b.isolated, Members: make([]Member, len(nodes))}
+func compose(b belief, all *orders, nodes []memberlist.Node, now time.Time) *View {
+	v := &View{Regions: maps.Clone(b.regions), Isolated: b.isolated, Freeze: all.freeze(now), Members: make([]Member, len(nodes))}
 	for i, n := range nodes {
 		v.Members[i] = member(n)
 	}
-	for name, o := range all {
-		if !o.inForce(now) {
+	for s, o := range all.held {
+		if s == (slot{}) || !o.inForce(now) {
 			continue
 		}
 		r := Region{} // an order stands for a region not heard of, too
-		if believed := v.Regions[name]; believed != nil {
+		if believed := v.Regions[s.region]; believed != nil {
 			r = *believed
 		}
-		r.Order = &o
-		v.Regions[name] = &r
+		if s.shed {
+			r.Shed = &o
+		} else {
+			r.Order, r.Drained = &o, o.drained(now)
+		}
+		v.Regions[s.region] = &r
 	}
 	return v
+}
+
+// inForce lists the orders of a view.
+func (v *View) inForce() (all []*Order) {
+	if v.Freeze != nil {
+		all = append(all, v.Freeze)
+	}
+	for _, r := range v.Regions {
+		for _, o := range []*Order{r.Order, r.Shed} {
+			if o != nil {
+				all = append(all, o)
+			}
+		}
+	}
+	return all
 }
 
 // difference is how two views differ.
@@ -147,7 +170,7 @@ const (
 )
 
 func compare(a, b *View) difference {
-	if a.Isolated != b.Isolated || len(a.Regions) != len(b.Regions) || !slices.Equal(a.Members, b.Members) {
+	if a.Isolated != b.Isolated || !sameOrder(a.Freeze, b.Freeze) || len(a.Regions) != len(b.Regions) || !slices.Equal(a.Members, b.Members) {
 		return meaning
 	}
 	diff := same
@@ -164,7 +187,7 @@ func compare(a, b *View) difference {
 func (r *Region) compare(o *Region) difference {
 	switch {
 	case r.State != o.State || r.Held != o.Held || r.Cause != o.Cause || r.Source != o.Source,
-		(r.Order == nil) != (o.Order == nil) || r.Order != nil && *r.Order != *o.Order,
+		!sameOrder(r.Order, o.Order) || !sameOrder(r.Shed, o.Shed) || r.Drained != o.Drained,
 		!slices.Equal(r.Agents, o.Agents), !maps.Equal(r.Endpoints, o.Endpoints):
 		return meaning
 	case r.Capacity != o.Capacity || r.Load != o.Load || r.HasLoad != o.HasLoad || r.LoadStale != o.LoadStale || r.Suppressed != o.Suppressed:

@@ -2,7 +2,6 @@ package healthmesh
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -11,7 +10,7 @@ import (
 // What nodes send each other. A message is a kind and its body; it fits one packet:
 //
 //	kindReport  age in milliseconds (4 bytes), report
-//	kindOrder   order as JSON
+//	kindOrder   seal
 //	kindRing    the mesh's keys: length (2 bytes), JSON, signature
 //
 // The age is the time since the report came to, or was made by, the node that sends it. It is outside of the report,
@@ -26,7 +25,7 @@ const (
 //
 //	stateVersion, name of the sender
 //	count (4 bytes), then each: age (4 bytes), length (2 bytes), report
-//	count (4 bytes), then each: length (2 bytes), order
+//	seal, or nothing of a node whose orders nobody takes
 const stateVersion = 2
 
 // age is how old something that came at `at` is on the wire: milliseconds, as many as fit.
@@ -41,15 +40,16 @@ func reportMessage(p *part, now time.Time) []byte {
 	return append(b, p.raw...)
 }
 
-func orderMessage(o Order) []byte { return o.encode([]byte{kindOrder}) }
+func ordersMessage(seal []byte) []byte { return append([]byte{kindOrder}, seal...) }
 
 // A message is what a packet or a push/pull holds, decoded. Bad counts the reports and orders that were not understood.
 type message struct {
-	from   string
-	parts  []*part
-	orders []Order
-	ring   []byte
-	bad    int
+	from  string
+	parts []*part
+	seal  *seal // nil if there is none
+	ring  []byte
+	raw   []byte // of a packet, to be passed on
+	bad   int
 }
 
 func (m *message) addReport(age uint32, raw []byte, now time.Time) {
@@ -61,18 +61,17 @@ func (m *message) addReport(age uint32, raw []byte, now time.Time) {
 	m.parts = append(m.parts, &part{report: r, raw: raw, body: body, signature: signature, at: now.Add(-time.Duration(age) * time.Millisecond)})
 }
 
-func (m *message) addOrder(b []byte) {
-	o, err := decodeOrder(b)
-	if err != nil {
-		m.bad++
-		return
-	}
-	m.orders = append(m.orders, o)
+func (m *message) addSeal(b []byte, now time.Time) error {
+	s, err := unseal(b, now)
+	m.seal = &s
+	m.bad += s.bad
+	return err
 }
 
 // decodeMessage reads a packet that came at now. The message keeps b.
 func decodeMessage(b []byte, now time.Time) (m message, err error) {
 	d := decoder{b: b}
+	m.raw = b
 	switch kind := d.uint8(); {
 	case d.err != nil:
 		return m, d.err
@@ -83,7 +82,7 @@ func decodeMessage(b []byte, now time.Time) (m message, err error) {
 		}
 		m.addReport(age, d.b, now)
 	case kind == kindOrder:
-		m.addOrder(d.b)
+		return m, m.addSeal(d.b, now)
 	case kind == kindRing:
 		m.ring = d.b
 	default:
@@ -92,8 +91,8 @@ func decodeMessage(b []byte, now time.Time) (m message, err error) {
 	return m, nil
 }
 
-// encodeState is the body of a push/pull: the whole table and all orders.
-func encodeState(from string, parts []*part, orders []Order, now time.Time) []byte {
+// encodeState is the body of a push/pull: the whole table and the seal of all orders, if there is one.
+func encodeState(from string, parts []*part, seal []byte, now time.Time) []byte {
 	b := append([]byte{stateVersion, byte(len(from))}, from...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(parts)))
 	for _, p := range parts {
@@ -101,13 +100,7 @@ func encodeState(from string, parts []*part, orders []Order, now time.Time) []by
 		b = binary.BigEndian.AppendUint16(b, uint16(len(p.raw)))
 		b = append(b, p.raw...)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(orders)))
-	for _, o := range orders {
-		text := o.encode(nil)
-		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
-		b = append(b, text...)
-	}
-	return b
+	return append(b, seal...)
 }
 
 // decodeState reads a push/pull that came at now. Reports and orders that are not understood are left out and
@@ -128,16 +121,8 @@ func decodeState(b []byte, now time.Time) (m message, err error) {
 			m.addReport(age, raw, now)
 		}
 	}
-	if n = d.uint32(); n > maxOrders {
-		return m, fmt.Errorf("state of %d orders, at most %d are accepted", n, maxOrders)
-	}
-	for i := uint32(0); i < n && d.err == nil; i++ {
-		if text := d.field(); d.err == nil {
-			m.addOrder(text)
-		}
-	}
 	if d.err == nil && len(d.b) > 0 {
-		d.err = errors.New("state with bytes behind its end")
+		d.err = m.addSeal(d.b, now)
 	}
 	return m, d.err
 }

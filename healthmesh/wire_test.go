@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,10 +86,15 @@ func TestStateRoundTrip(t *testing.T) {
 		r := report{Agent: "agent", Region: "a", numbering: numbering{1, uint64(i)}, Parts: 1}
 		parts = append(parts, &part{report: r, raw: r.encode(nil), at: now.Add(-time.Duration(i) * time.Second)})
 	}
-	o := Order{Region: "a", Kind: Drain, By: "d", At: now, Reason: `"quoted" <&>`}.normal()
-	m, err := decodeState(encodeState("me", parts, []Order{o}, now), now.Add(time.Hour))
-	if err != nil || m.from != "me" || m.bad != 0 || len(m.parts) != 5 || len(m.orders) != 1 || m.orders[0] != o {
+	o := drain(func(o *Order) { o.Given, o.Reason = now.Add(-time.Minute), `"quoted" <&>` })
+	key := someone(t)
+	m, err := decodeState(encodeState("me", parts, sealed([]Order{o}, key, now), now), now.Add(time.Hour))
+	o.Given = o.Given.Add(time.Hour)
+	if err != nil || m.from != "me" || m.bad != 0 || len(m.parts) != 5 || len(m.seal.orders) != 1 || m.seal.orders[0] != o {
 		t.Fatalf("%+v, %v", m, err)
+	}
+	if plan := (&Plan{Directors: []PublicKey{key.Public()}}).index(); !plan.vouched(*m.seal) {
+		t.Error("the seal is not good any more")
 	}
 	for i, p := range m.parts {
 		// What was i seconds old there is as old here, by this node's clock.
@@ -108,25 +114,28 @@ func someone(t testing.TB) *Identity {
 	return i
 }
 
-var fuzzPlan = (&Plan{Regions: []PlanRegion{{Name: "a", Capacity: 5}}, Targets: []Target{{ID: 7, Region: "a"}, {ID: 8, Region: "b"}}, Witnesses: 3}).index()
+var fuzzPlan = (&Plan{Regions: []PlanRegion{{Name: "a", Capacity: 5}}, Targets: []Target{{ID: 7, Region: "a"}, {ID: 8, Region: "b"}}, Witnesses: 3, Directors: []PublicKey{{1}}}).index()
 
 // Whatever bytes come, decoding ends, keeps its bounds, and gives back what it was given.
 func FuzzDecode(f *testing.F) {
 	now := time.Unix(1e9, 0)
 	r := report{Agent: "agent", Region: "a", numbering: numbering{1, 2}, Parts: 1, Endpoints: []reported{{ID: 7, State: Up}}}
 	p := &part{report: r, raw: r.encode(nil), at: now}
-	o := Order{Region: "a", Kind: Drain, By: "d", At: now}.normal()
+	o := Order{Region: "a", Kind: Drain, By: "d", At: now.UTC(), Given: now.Add(-time.Second), Over: time.Minute}
+	freeze := Order{Kind: Freeze, By: "d", At: now.UTC(), Given: now, Owner: "ann@host"}
 	f.Add(reportMessage(p, now))
-	f.Add(orderMessage(o))
-	f.Add(encodeState("me", []*part{p}, []Order{o}, now))
+	f.Add(ordersMessage(sealed([]Order{o, freeze}, nil, now)))
+	f.Add(ordersMessage(sealed([]Order{o}, someone(f), now)))
+	f.Add(encodeState("me", []*part{p}, sealed([]Order{o}, someone(f), now), now))
+	f.Add(encodeState("me", []*part{p}, nil, now))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if got, _, _, err := decodeReport(b); err == nil && !bytes.Equal(got.encode(nil), b) {
 			t.Errorf("%x decodes to %+v, which encodes to %x", b, got, got.encode(nil))
 		}
-		if got, err := decodeOrder(b); err == nil {
-			again, err := decodeOrder(got.encode(nil))
-			if err != nil || again != got {
-				t.Errorf("order %+v, then %+v: %v", got, again, err)
+		if got, err := unseal(b, now); err == nil {
+			again, err := unseal(sealed(got.orders, nil, now), now)
+			if err != nil || again.bad > 0 || !slices.Equal(again.orders, got.orders) {
+				t.Errorf("orders %+v, then %+v: %v", got, again, err)
 			}
 		}
 		for _, decode := range []func([]byte, time.Time) (message, error){decodeMessage, decodeState} {
@@ -134,16 +143,21 @@ func FuzzDecode(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			tab, all := newTable(), make(orders)
+			tab, all := newTable(), newOrders()
 			for _, p := range m.parts {
 				tab.apply(p, anyone, now)
 			}
-			for _, o := range m.orders {
-				if _, err := all.apply(o, now); err != nil {
-					t.Error(err)
+			if m.seal != nil {
+				if fuzzPlan.vouched(*m.seal) {
+					t.Error("orders that nobody signed are vouched for")
+				}
+				for _, o := range m.seal.orders {
+					if _, err := all.apply(o, now); err != nil {
+						t.Error(err)
+					}
 				}
 			}
-			believe(tab, belief{}, fuzzPlan, 5*time.Second, now)
+			compose(believe(tab, belief{}, fuzzPlan, 5*time.Second, now), all, nil, now)
 		}
 	})
 }

@@ -300,7 +300,7 @@ func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
 	case r == nil:
 		return "never heard of"
 	case r.Order != nil && r.Order.Kind == healthmesh.Drain:
-		return drainCause(r.Order)
+		return r.Order.String()
 	case r.State == healthmesh.Down:
 		return r.Cause
 	}
@@ -321,17 +321,6 @@ func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
 	}
 	if r.Held {
 		cause += " (held: the last that was known)"
-	}
-	return cause
-}
-
-func drainCause(o *healthmesh.Order) string {
-	cause := "drained at " + o.By
-	if o.Reason != "" {
-		cause += ": " + o.Reason
-	}
-	if !o.Until.IsZero() {
-		cause += ", until " + o.Until.UTC().Format("2006-01-02 15:04:05 MST")
 	}
 	return cause
 }

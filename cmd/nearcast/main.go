@@ -32,8 +32,8 @@ weighted by capacity. Agents in the regions gossip health and load to it.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newDemo(), newServe(), newAgent(), newCheck(), newExplain(), newStatus(), newDrain(), newUndrain(),
-		newKeygen(), newKeyring(), newGeo(), newVersion())
+	root.AddCommand(newDemo(), newServe(), newAgent(), newCheck(), newExplain(), newStatus(), newDrain(), newUndrain(), newPin(), newShed(),
+		newFreeze(), newUnfreeze(), newKeygen(), newKeyring(), newGeo(), newVersion())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

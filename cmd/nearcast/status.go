@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nearcast/nearcast/dnsserver/admin"
+	"github.com/nearcast/nearcast/healthmesh"
 )
 
 func newStatus() *cobra.Command {
@@ -55,14 +57,12 @@ func printStatus(w io.Writer, s *admin.Status) {
 			source = strings.Join(r.Agents, ", ")
 		}
 		cause := r.Cause
-		if r.Order != nil {
-			cause += "; " + orderText(r.Order.Reason, r.Order.By, r.Order.Until)
-		}
 		if r.Held {
 			cause += "; held"
 		}
 		return fmt.Sprintf("%s\t%s\t%g\t%s\t%s\t%s\t%s", r.Name, r.State, r.Capacity, load, age, source, cause)
 	})
+	printOrders(w, s)
 	for _, svc := range s.Services {
 		fmt.Fprintf(w, "\nservice %s: %s, ttl %d\n", svc.Name, svc.Policy, svc.TTL)
 		table(w, "  REGION\tSTATE\tWEIGHT\tENDPOINTS", len(svc.Regions), func(i int) string {
@@ -99,13 +99,48 @@ func table(w io.Writer, head string, rows int, row func(int) string) {
 	t.Flush()
 }
 
-func orderText(reason, by string, until time.Time) string {
-	text := "drained at " + by
-	if reason != "" {
-		text += ": " + reason
+// printOrders tells of the orders in force, if there are any: how far they have come, when they end, and when the last client can still hold
+// an answer with a region that is taken out.
+func printOrders(w io.Writer, s *admin.Status) {
+	var rows []string
+	add := func(o *admin.Order, what string) {
+		if o == nil {
+			return
+		}
+		ends, gone := "when taken back", "-"
+		if o.Until != nil {
+			ends = "in " + countdown(o.Until.Sub(s.Time))
+		}
+		if o.GoneAt != nil {
+			gone = "gone"
+			if left := o.GoneAt.Sub(s.Time); left > 0 {
+				gone = "gone in " + countdown(left)
+			}
+		}
+		by := o.By
+		if o.Owner != "" {
+			by = o.Owner + " at " + by
+		}
+		rows = append(rows, strings.Join([]string{cmp.Or(o.Region, "all"), what, ends, gone, by, o.Reason}, "\t"))
 	}
-	if !until.IsZero() {
-		text += ", until " + until.Local().Format(time.DateTime)
+	add(s.Freeze, "freeze")
+	for _, r := range s.Regions {
+		if r.Order != nil {
+			what := r.Order.Kind
+			if what == healthmesh.Drain {
+				what = fmt.Sprintf("drain, %.0f %% done", 100*r.Drained)
+			}
+			add(r.Order, what)
+		}
+		if r.Shed != nil {
+			add(r.Shed, fmt.Sprintf("shed %.4g %%", 100*r.Shed.Share))
+		}
 	}
-	return text
+	if len(rows) > 0 {
+		fmt.Fprintln(w)
+		table(w, "REGION\tORDER\tENDS\tOLD ANSWERS\tGIVEN BY\tREASON", len(rows), func(i int) string { return rows[i] })
+	}
 }
+
+// countdown is a time left in whole seconds, at least one.
+func countdown(d time.Duration) string { return max(d.Round(time.Second), time.Second).String() }

@@ -31,7 +31,6 @@ const (
 	orderTimeout  = 5 * time.Second  // for an order to be in the view and on disk
 	closeTimeout  = 2 * time.Second  // for open requests at shutdown
 	writeTimeout  = 30 * time.Second // for a client that reads slowly
-	maxReason     = 256              // bytes of an order's reason: it travels in gossip
 	maxConns      = 256              // a few people and scrapers, and room for those that do not close
 	maxFromOne    = 32               // of these, from one address, so that none keeps out the others
 )
@@ -162,63 +161,6 @@ func ParseClient(text string) (netip.Prefix, error) {
 		return p, fmt.Errorf("client: %q is neither an address nor a network", text)
 	}
 	return p.Masked(), nil
-}
-
-// An OrderRequest is what a client of the API sends to drain a region or to take that back.
-type OrderRequest struct {
-	Region string `json:"region"`
-	Kind   string `json:"kind"`          // healthmesh.Drain or healthmesh.None
-	For    string `json:"for,omitempty"` // a duration, "" for until taken back
-	Reason string `json:"reason,omitempty"`
-}
-
-func (s *Server) order(w http.ResponseWriter, r *http.Request) {
-	var q OrderRequest
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		fail(w, http.StatusBadRequest, fmt.Errorf("the order is not the JSON that is accepted: %w", err))
-		return
-	}
-	o, err := s.check(q)
-	if err != nil {
-		fail(w, http.StatusBadRequest, err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
-	defer cancel()
-	if err := s.o.Mesh.Give(ctx, o); err != nil {
-		fail(w, http.StatusInternalServerError, fmt.Errorf("the order is not in force: %w", err))
-		return
-	}
-	s.o.Log.Info("order taken", "region", o.Region, "kind", o.Kind, "reason", o.Reason, "until", o.Until)
-	reply(w, http.StatusOK, o)
-}
-
-func (s *Server) check(q OrderRequest) (healthmesh.Order, error) {
-	o := healthmesh.Order{Region: q.Region, Kind: q.Kind, Reason: q.Reason, By: s.o.Node, At: time.Now()}
-	var known []string
-	found := false
-	for _, r := range s.o.Snapshot().Set.Regions {
-		known = append(known, r.Name)
-		found = found || r.Name == q.Region
-	}
-	switch {
-	case !found:
-		return o, fmt.Errorf("region: %q is not one of %s", q.Region, strings.Join(known, ", "))
-	case q.Kind != healthmesh.Drain && q.Kind != healthmesh.None:
-		return o, fmt.Errorf("kind: %q is neither %q nor %q", q.Kind, healthmesh.Drain, healthmesh.None)
-	case len(q.Reason) > maxReason:
-		return o, fmt.Errorf("reason: %d bytes are more than %d", len(q.Reason), maxReason)
-	case q.For == "":
-		return o, nil
-	}
-	d, err := time.ParseDuration(q.For)
-	if err != nil || d <= 0 {
-		return o, fmt.Errorf("for: %q is not a duration above 0 such as 2h or 90m", q.For)
-	}
-	o.Until = o.At.Add(d)
-	return o, nil
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {

@@ -236,45 +236,6 @@ func TestWhoMayOrder(t *testing.T) {
 	}
 }
 
-func TestOrders(t *testing.T) {
-	s, mesh := newServer(t, "")
-	at := serve(t, s)
-	for body, want := range map[string]string{
-		`{"region":"mars","kind":"drain"}`:                                                    `region: \"mars\" is not one of us-east, eu-west`,
-		`{"region":"us-east","kind":"explode"}`:                                               `kind: \"explode\" is neither \"drain\" nor \"none\"`,
-		`{"region":"us-east","kind":"drain","for":"-2h"}`:                                     `for: \"-2h\" is not a duration above 0`,
-		`{"region":"us-east","kind":"drain","fro":"2h"}`:                                      `unknown field`,
-		`{"region":"us-east","kind":"drain","reason":"` + strings.Repeat("x", 257) + `"}`:     `reason: 257 bytes are more than 256`,
-		`{"region":"us-east","kind":"drain","reason":"` + strings.Repeat("x", maxBody) + `"}`: `too large`,
-	} {
-		resp, err := http.Post(at+"/api/v1/orders", "application/json", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != 400 || !strings.Contains(string(got), want) {
-			t.Errorf("%.60s: %d %s, want %s", body, resp.StatusCode, got, want)
-		}
-	}
-	if len(mesh.orders) > 0 {
-		t.Fatalf("refused orders were given: %v", mesh.orders)
-	}
-	before := time.Now()
-	resp, err := http.Post(at+"/api/v1/orders", "application/json", bytes.NewBufferString(`{"region":"us-east","kind":"drain","for":"2h","reason":"kernel"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if len(mesh.orders) != 1 {
-		t.Fatalf("orders %v", mesh.orders)
-	}
-	o := mesh.orders[0]
-	if o.Region != "us-east" || o.Kind != healthmesh.Drain || o.By != "director-1" || o.Reason != "kernel" || o.Until.Sub(before) < 2*time.Hour || o.Until.Sub(before) > 2*time.Hour+time.Minute {
-		t.Errorf("order %+v", o)
-	}
-}
-
 func TestRefusedReload(t *testing.T) {
 	s, _ := newServer(t, "")
 	resp, err := http.Post(serve(t, s)+"/api/v1/reload", "application/json", nil)

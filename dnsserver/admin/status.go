@@ -12,8 +12,10 @@ import (
 // A Status is all that a director believes, as `nearcast status` prints it.
 type Status struct {
 	Node       string                `json:"node"`
+	Time       time.Time             `json:"time"` // by this director's clock, as all times are
 	Generation uint64                `json:"generation"`
 	Isolated   bool                  `json:"isolated"` // most regions fell silent at once: the last belief is held
+	Freeze     *Order                `json:"freeze"`   // in force: states of evidence are held
 	Regions    []Region              `json:"regions"`
 	Services   []steer.ServiceStatus `json:"services"`
 	Members    []healthmesh.Member   `json:"members"`
@@ -23,17 +25,19 @@ type Status struct {
 
 // A Region is what a director believes of one region.
 type Region struct {
-	Name       string            `json:"name"`
-	State      string            `json:"state"`
-	Cause      string            `json:"cause"`
-	Held       bool              `json:"held"`     // the last belief, not fresh
-	Capacity   float64           `json:"capacity"` // configured
-	Live       float64           `json:"live"`     // reported; 0 if not
-	Load       *float64          `json:"load"`     // reported, in the unit of capacity; null if not
-	AgeSeconds *float64          `json:"age_seconds"`
-	Source     string            `json:"source"`
-	Agents     []string          `json:"agents"`
-	Order      *healthmesh.Order `json:"order"`
+	Name       string   `json:"name"`
+	State      string   `json:"state"`
+	Cause      string   `json:"cause"`
+	Held       bool     `json:"held"`     // the last belief, not fresh
+	Capacity   float64  `json:"capacity"` // configured
+	Live       float64  `json:"live"`     // reported; 0 if not
+	Load       *float64 `json:"load"`     // reported, in the unit of capacity; null if not
+	AgeSeconds *float64 `json:"age_seconds"`
+	Source     string   `json:"source"`
+	Agents     []string `json:"agents"`
+	Order      *Order   `json:"order"`   // drain, pin-up or pin-down, in force
+	Drained    float64  `json:"drained"` // how much a drain has taken by now, 0 to 1
+	Shed       *Order   `json:"shed"`    // in force
 }
 
 // geoMaxAge is the age of a database that an operator is warned of: networks move.
@@ -41,14 +45,17 @@ const geoMaxAge = 365 * 24 * time.Hour
 
 func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Time) Status {
 	st := Status{
-		Node: node, Generation: s.Generation, Isolated: v.Isolated, Regions: []Region{}, Services: s.Status(v),
+		Node: node, Time: now.Round(0).UTC(), Generation: s.Generation, Freeze: tell(v.Freeze, s), Isolated: v.Isolated, Regions: []Region{}, Services: s.Status(v),
 		Members: v.Members, Geo: s.Survey.Table.Sources(), Warnings: []string{},
 	}
 	for _, r := range s.Set.Regions {
-		st.Regions = append(st.Regions, regionStatus(r.Name, r.Capacity, v, now))
+		st.Regions = append(st.Regions, regionStatus(r.Name, r.Capacity, s, v, now))
 	}
 	if v.Isolated {
 		st.Warnings = append(st.Warnings, "most regions fell silent at once: this director may be the one cut off, and holds its last view")
+	}
+	if v.Freeze != nil {
+		st.Warnings = append(st.Warnings, "states are held whatever the evidence: "+v.Freeze.String())
 	}
 	for _, svc := range st.Services {
 		if svc.FailOpen {
@@ -63,7 +70,7 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 	return st
 }
 
-func regionStatus(name string, capacity float64, v *healthmesh.View, now time.Time) Region {
+func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmesh.View, now time.Time) Region {
 	out := Region{
 		Name: name, State: steer.RegionState(v, name).String(), Cause: "never heard of", Capacity: capacity, Source: "none", Agents: []string{},
 	}
@@ -72,7 +79,8 @@ func regionStatus(name string, capacity float64, v *healthmesh.View, now time.Ti
 		return out
 	}
 	out.Cause, out.Source = cmp.Or(r.Cause, out.Cause), cmp.Or(r.Source, out.Source) // a region may have an order alone
-	out.Held, out.Live, out.Order = r.Held, r.Capacity, r.Order
+	out.Held, out.Live = r.Held, r.Capacity
+	out.Order, out.Drained, out.Shed = tell(r.Order, s), r.Drained, tell(r.Shed, s)
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
 		out.Load = &r.Load

@@ -1,0 +1,183 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+)
+
+// An OrderRequest is what a client of the API sends to give an order or to take one back.
+type OrderRequest struct {
+	Region string  `json:"region,omitempty"` // none to freeze, or with kind none to take that back
+	Kind   string  `json:"kind"`             // of healthmesh.Order; a shed of 0 and none take back
+	Share  float64 `json:"share,omitempty"`  // that a shed takes from the region, 0 to 1
+	Over   string  `json:"over,omitempty"`   // a duration in which a drain falls; "" for at once
+	For    string  `json:"for,omitempty"`    // a duration; "" for until taken back
+	Owner  string  `json:"owner,omitempty"`  // who gives it; "" for the client's address
+	Reason string  `json:"reason,omitempty"`
+	Force  bool    `json:"force,omitempty"` // though the other regions cannot carry it
+}
+
+// An Order is an order as the API tells of it.
+type Order struct {
+	Region string     `json:"region,omitempty"`
+	Kind   string     `json:"kind"`
+	Share  float64    `json:"share,omitempty"`
+	Over   string     `json:"over,omitempty"`
+	Owner  string     `json:"owner,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+	By     string     `json:"by"` // the director that took it
+	At     time.Time  `json:"at"`
+	Until  *time.Time `json:"until,omitempty"`   // when it ends by itself
+	GoneAt *time.Time `json:"gone_at,omitempty"` // when the last client can still hold an answer with the region; of drains and pins down
+}
+
+// spreadTime is how long an order takes to hold at all directors.
+const spreadTime = time.Second
+
+// order takes an operator's order.
+func (s *Server) order(w http.ResponseWriter, r *http.Request) {
+	var q OrderRequest
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		fail(w, http.StatusBadRequest, fmt.Errorf("the order is not the JSON that is accepted: %w", err))
+		return
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		q.Owner = cmp.Or(q.Owner, host)
+	}
+	o, err := s.check(q)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	if err := bearable(s.o.Snapshot(), s.o.Mesh.View(), o, q.Force); err != nil {
+		fail(w, http.StatusConflict, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
+	defer cancel()
+	if err := s.o.Mesh.Give(ctx, o); err != nil {
+		fail(w, http.StatusInternalServerError, fmt.Errorf("the order is not in force: %w", err))
+		return
+	}
+	reply(w, http.StatusOK, tell(&o, s.o.Snapshot()))
+}
+
+// check makes an order of a request.
+func (s *Server) check(q OrderRequest) (o healthmesh.Order, err error) {
+	now := time.Now()
+	o = healthmesh.Order{Region: q.Region, Kind: q.Kind, Share: q.Share, Owner: q.Owner, Reason: q.Reason, By: s.o.Node, At: now, Given: now}
+	var known []string
+	for _, r := range s.o.Snapshot().Set.Regions {
+		known = append(known, r.Name)
+	}
+	mesh := o.Kind == healthmesh.Freeze || o.Kind == healthmesh.None && o.Region == ""
+	switch {
+	case mesh && o.Region != "":
+		return o, fmt.Errorf("region: %q, none is accepted of a freeze", q.Region)
+	case !mesh && !slices.Contains(known, q.Region):
+		return o, fmt.Errorf("region: %q is not one of %s", q.Region, strings.Join(known, ", "))
+	}
+	if o.Over, err = duration("over", q.Over); err != nil {
+		return o, err
+	}
+	if o.For, err = duration("for", q.For); err != nil {
+		return o, err
+	}
+	return o, o.Check()
+}
+
+func duration(key, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%s: %q is not a duration above 0 such as 2h or 90m", key, text)
+	}
+	return d, nil
+}
+
+// carrier is what tells whether regions can do without another: the snapshot.
+type carrier interface {
+	MinActive(v *healthmesh.View, region string) error
+	Carry(v *healthmesh.View, region string, share float64) error
+}
+
+// bearable says what speaks against an order that takes clients from a region: too few regions would be left, force or not, or these
+// could not carry them.
+func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force bool) error {
+	share := 1.0
+	switch o.Kind {
+	case healthmesh.Shed:
+		share = o.Share
+	case healthmesh.Drain, healthmesh.PinDown:
+	default:
+		return nil
+	}
+	c, ok := any(s).(carrier)
+	if !ok {
+		return nil
+	}
+	if o.Kind != healthmesh.Shed {
+		if err := c.MinActive(v, o.Region); err != nil {
+			return err
+		}
+	}
+	if force || share == 0 {
+		return nil
+	}
+	if err := c.Carry(v, o.Region, share); err != nil {
+		return errors.Join(err, errors.New("it is taken all the same with force"))
+	}
+	return nil
+}
+
+// tell is an order as the API tells of it; nil of none.
+func tell(o *healthmesh.Order, s *steer.Snapshot) *Order {
+	if o == nil {
+		return nil
+	}
+	out := &Order{Region: o.Region, Kind: o.Kind, Share: o.Share, Owner: o.Owner, Reason: o.Reason, By: o.By, At: o.At.Round(0).UTC()}
+	if o.Over > 0 {
+		out.Over = o.Over.String()
+	}
+	if t := o.Until(); !t.IsZero() {
+		out.Until = wall(t)
+	}
+	if o.Kind == healthmesh.Drain || o.Kind == healthmesh.PinDown {
+		out.GoneAt = wall(goneAt(o, s))
+	}
+	return out
+}
+
+// goneAt is when the last client can still hold an answer with the region of an order that takes it out: the last director gives the last
+// such answer when it has the order and the drain is over, and a cache keeps that for its TTL.
+func goneAt(o *healthmesh.Order, s *steer.Snapshot) time.Time {
+	ttl := uint32(0)
+	for _, svc := range s.Set.Services {
+		for _, m := range svc.Members {
+			if s.Set.Regions[m.Region].Name == o.Region {
+				ttl = max(ttl, svc.TTL)
+			}
+		}
+	}
+	return o.Given.Add(o.Over + spreadTime + time.Duration(ttl)*time.Second)
+}
+
+func wall(t time.Time) *time.Time {
+	t = t.Round(0).UTC()
+	return &t
+}

@@ -1,0 +1,102 @@
+package admin
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nearcast/nearcast/healthmesh"
+)
+
+func post(t *testing.T, at, body string) (int, string) {
+	t.Helper()
+	resp, err := http.Post(at+"/api/v1/orders", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// What the API makes of a request is the order that it is meant to be; the answer says when it ends and when the region is gone.
+func TestOrders(t *testing.T) {
+	const ttl = 30 * time.Second // of the service
+	s, mesh := newServer(t, "")
+	at := serve(t, s)
+	for body, c := range map[string]struct {
+		want        healthmesh.Order
+		until, gone time.Duration // from now; -1 for none
+	}{
+		`{"region":"us-east","kind":"drain","for":"2h","over":"5m","owner":"ann@host","reason":"kernel"}`: {
+			healthmesh.Order{Region: "us-east", Kind: healthmesh.Drain, Over: 5 * time.Minute, For: 2 * time.Hour, Owner: "ann@host", Reason: "kernel"},
+			2 * time.Hour, 5*time.Minute + spreadTime + ttl,
+		},
+		`{"region":"us-east","kind":"pin-down"}`:                    {healthmesh.Order{Region: "us-east", Kind: healthmesh.PinDown}, -1, spreadTime + ttl},
+		`{"region":"us-east","kind":"pin-up"}`:                      {healthmesh.Order{Region: "us-east", Kind: healthmesh.PinUp}, -1, -1},
+		`{"region":"us-east","kind":"none"}`:                        {healthmesh.Order{Region: "us-east", Kind: healthmesh.None}, -1, -1},
+		`{"region":"eu-west","kind":"shed","share":0.3,"for":"1m"}`: {healthmesh.Order{Region: "eu-west", Kind: healthmesh.Shed, Share: 0.3, For: time.Minute}, time.Minute, -1},
+		`{"region":"eu-west","kind":"shed"}`:                        {healthmesh.Order{Region: "eu-west", Kind: healthmesh.Shed}, -1, -1},
+		`{"kind":"freeze"}`:                                         {healthmesh.Order{Kind: healthmesh.Freeze}, -1, -1},
+		`{"kind":"none"}`:                                           {healthmesh.Order{Kind: healthmesh.None}, -1, -1},
+	} {
+		mesh.orders = nil
+		now := time.Now()
+		code, answer := post(t, at, body)
+		if code != 200 || len(mesh.orders) != 1 {
+			t.Errorf("%s: %d %s; orders %v", body, code, answer, mesh.orders)
+			continue
+		}
+		got := mesh.orders[0]
+		if c.want.Owner == "" {
+			c.want.Owner = "127.0.0.1" // the client
+		}
+		c.want.By, c.want.At, c.want.Given = "director-1", got.At, got.Given
+		if got != c.want {
+			t.Errorf("%s: %+v", body, got)
+		}
+		var told Order
+		if err := json.Unmarshal([]byte(answer), &told); err != nil {
+			t.Fatal(err)
+		}
+		for name, x := range map[string]struct {
+			got  *time.Time
+			want time.Duration
+		}{"until": {told.Until, c.until}, "gone_at": {told.GoneAt, c.gone}} {
+			if (x.got == nil) != (x.want < 0) || x.got != nil && (x.got.Sub(now) < x.want || x.got.Sub(now) > x.want+time.Minute) {
+				t.Errorf("%s: %s %v, want %v after %v", body, name, x.got, x.want, now)
+			}
+		}
+	}
+}
+
+func TestOrdersThatAreRefused(t *testing.T) {
+	s, mesh := newServer(t, "")
+	at := serve(t, s)
+	for body, want := range map[string]string{
+		`{"region":"mars","kind":"drain"}`:                                                    `region: \"mars\" is not one of us-east, eu-west`,
+		`{"region":"us-east","kind":"freeze"}`:                                                `region: \"us-east\", none is accepted of a freeze`,
+		`{"kind":"drain"}`:                                                                    `region: \"\" is not one of us-east, eu-west`,
+		`{"region":"us-east","kind":"explode"}`:                                               `order of kind \"explode\"`,
+		`{"region":"us-east","kind":"drain","for":"-2h"}`:                                     `for: \"-2h\" is not a duration above 0`,
+		`{"region":"us-east","kind":"drain","over":"soon"}`:                                   `over: \"soon\" is not a duration above 0`,
+		`{"region":"us-east","kind":"drain","over":"25h"}`:                                    `over 25h0m0s`,
+		`{"region":"us-east","kind":"shed","share":2}`:                                        `with share 2`,
+		`{"region":"us-east","kind":"drain","fro":"2h"}`:                                      `unknown field`,
+		`{"region":"us-east","kind":"drain","reason":"` + strings.Repeat("x", 257) + `"}`:     `at most 256 bytes`,
+		`{"region":"us-east","kind":"drain","reason":"` + strings.Repeat("x", maxBody) + `"}`: `too large`,
+	} {
+		if code, answer := post(t, at, body); code != 400 || !strings.Contains(answer, want) {
+			t.Errorf("%.60s: %d %s, want %s", body, code, answer, want)
+		}
+	}
+	if len(mesh.orders) > 0 {
+		t.Fatalf("refused orders were given: %v", mesh.orders)
+	}
+}
