@@ -3,6 +3,7 @@ package healthmesh
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +53,40 @@ func Test_orders_hold_everywhere_within_a_second_of_a_lossy_network(t *testing.T
 	t.Logf("the slowest of 10 orders held everywhere after %v", slowest.Round(time.Millisecond))
 	if slowest > time.Second {
 		t.Errorf("an order took %v", slowest)
+	}
+}
+
+// Ends and progress go by monotonic clocks: no jump of a director's wall clock moves them, nor brings back what ended before a restart.
+func Test_jumps_of_wall_clocks_move_no_order(t *testing.T) {
+	const over, length = 200 * time.Millisecond, 600 * time.Millisecond
+	var skew atomic.Int64
+	o := director("d1")
+	o.Wall = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+	d1 := begin(t, o, nil)
+	d2 := begin(t, director("d2", d1), nil)
+	d2.eventually("two members", func(v *View) bool { return len(v.Members) == 2 })
+	for _, jump := range []time.Duration{1e5 * time.Hour, -1e5 * time.Hour} {
+		given := time.Now()
+		if err := d1.Give(t.Context(), Order{Region: "a", Kind: Drain, Over: over, For: length}); err != nil {
+			t.Fatal(err)
+		}
+		skew.Add(int64(jump))
+		for _, d := range []*node{d1, d2} {
+			d.eventually("some of a drained", func(v *View) bool { r := v.Regions["a"]; return r == nil || r.Drained > 0 })
+			d.eventually("all of a drained", func(v *View) bool { r := v.Regions["a"]; return r == nil || r.Drained == 1 })
+			if past := time.Since(given); past < over {
+				t.Errorf("%s has drained a after %v", d.o.Name, past)
+			}
+			d.sees("")
+			if past := time.Since(given); past < length {
+				t.Errorf("%s ends the drain after %v", d.o.Name, past)
+			}
+		}
+	}
+	d1.leave()
+	skew.Add(int64(-1e4 * time.Hour))
+	if got := describe(d1.again(nil).View()); got != "" {
+		t.Errorf("at its start it sees %s", got)
 	}
 }
 

@@ -72,7 +72,7 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusInternalServerError, fmt.Errorf("the order is not in force: %w", err))
 		return
 	}
-	reply(w, http.StatusOK, tell(&o, s.o.Snapshot()))
+	reply(w, http.StatusOK, tell(&o, s.o.Snapshot(), time.Now()))
 }
 
 // check makes an order of a request.
@@ -145,8 +145,8 @@ func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force b
 	return nil
 }
 
-// tell is an order as the API tells of it; nil of none.
-func tell(o *healthmesh.Order, s *steer.Snapshot) *Order {
+// tell is an order as the API tells of it at now; nil of none.
+func tell(o *healthmesh.Order, s *steer.Snapshot, now time.Time) *Order {
 	if o == nil {
 		return nil
 	}
@@ -155,10 +155,10 @@ func tell(o *healthmesh.Order, s *steer.Snapshot) *Order {
 		out.Over = o.Over.String()
 	}
 	if t := o.Until(); !t.IsZero() {
-		out.Until = wall(t)
+		out.Until = wall(t, now)
 	}
 	if o.Kind == healthmesh.Drain || o.Kind == healthmesh.PinDown {
-		out.GoneAt = wall(goneAt(o, s))
+		out.GoneAt = wall(goneAt(o, s), now)
 	}
 	return out
 }
@@ -177,7 +177,8 @@ func goneAt(o *healthmesh.Order, s *steer.Snapshot) time.Time {
 	return o.Given.Add(o.Over + spreadTime + time.Duration(ttl)*time.Second)
 }
 
-func wall(t time.Time) *time.Time {
-	t = t.Round(0).UTC()
+// wall is t by the wall clock as it is at now: what is left until t is right, whatever that clock did since the order was given.
+func wall(t, now time.Time) *time.Time {
+	t = now.Round(0).UTC().Add(t.Sub(now))
 	return &t
 }

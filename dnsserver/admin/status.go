@@ -45,7 +45,7 @@ const geoMaxAge = 365 * 24 * time.Hour
 
 func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Time) Status {
 	st := Status{
-		Node: node, Time: now.Round(0).UTC(), Generation: s.Generation, Freeze: tell(v.Freeze, s), Isolated: v.Isolated, Regions: []Region{}, Services: s.Status(v),
+		Node: node, Time: now.Round(0).UTC(), Generation: s.Generation, Freeze: tell(v.Freeze, s, now), Isolated: v.Isolated, Regions: []Region{}, Services: s.Status(v),
 		Members: v.Members, Geo: s.Survey.Table.Sources(), Warnings: []string{},
 	}
 	for _, r := range s.Set.Regions {
@@ -80,7 +80,7 @@ func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmes
 	}
 	out.Cause, out.Source = cmp.Or(r.Cause, out.Cause), cmp.Or(r.Source, out.Source) // a region may have an order alone
 	out.Held, out.Live = r.Held, r.Capacity
-	out.Order, out.Drained, out.Shed = tell(r.Order, s), r.Drained, tell(r.Shed, s)
+	out.Order, out.Drained, out.Shed = tell(r.Order, s, now), r.Drained, tell(r.Shed, s, now)
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
 		out.Load = &r.Load
