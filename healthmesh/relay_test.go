@@ -127,9 +127,8 @@ func Test_orders_of_both_sides_of_a_partition(t *testing.T) {
 func Test_orders_are_taken_of_listed_directors_alone(t *testing.T) {
 	net := newNetwork()
 	k1, k2 := someone(t), someone(t)
-	plan := &Plan{Directors: []PublicKey{k1.Public(), k2.Public()}}
 	with := func(o Options, i *Identity) Options {
-		o.Identity, o.Plan = i, plan
+		o.Identity, o.Plan = i, &Plan{Directors: []PublicKey{k1.Public(), k2.Public()}} // its mesh keeps it
 		return o
 	}
 	d1 := begin(t, with(director("d1"), k1), net)
