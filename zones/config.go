@@ -63,6 +63,14 @@ type ServiceConfig struct {
 	// ECS says whether client subnets (RFC 7871) choose the region: on or off. Off, the resolver's own address does, and
 	// one answer holds for all of its clients. Optional, default on.
 	ECS string `mapstructure:"ecs"`
+	// MaxAutomaticRemoval is how much of the service's weight health checks and silence may take out of its answers, in
+	// percent, 1 to 100; the first region to fail always leaves. What fails after that is held in the answers, all its
+	// addresses with a TTL of at most 10 s, until others recover or an operator decides by drain or pin-down: a fault seen
+	// nearly everywhere is more likely one of seeing. IPv4 and IPv6 are judged apart. Optional, default 50; 100: no bound.
+	MaxAutomaticRemoval int `mapstructure:"max_automatic_removal"`
+	// MinActive is how many of the service's regions drains and pin-downs leave, 1 to the number of its regions; orders
+	// beyond, by their time, have no effect on this service. Optional, default 1.
+	MinActive int `mapstructure:"min_active"`
 	// Checked: the service has a health check, so its endpoints are believed only by
 	// evidence. Not a key of its own: set where the file has "check".
 	Checked bool `mapstructure:"-"`

@@ -85,6 +85,18 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func TestGuardsOfAService(t *testing.T) {
+	w := goodWorld()
+	w.zones[0].Services[0].MaxAutomaticRemoval, w.zones[0].Services[0].MinActive = 70, 2
+	s, r := w.load(t)
+	if s == nil {
+		t.Fatalf("refused: %q", r)
+	}
+	if www, apps := s.Services[0], s.Services[1]; www.Removal != 70 || www.Active != 2 || apps.Removal != 50 || apps.Active != 1 {
+		t.Errorf("%d %% and %d for www, %d %% and %d for apps; want 70, 2, and the defaults 50, 1", www.Removal, www.Active, apps.Removal, apps.Active)
+	}
+}
+
 // A name has the types of its records and those of its service, of whichever region.
 func TestTypes(t *testing.T) {
 	w := goodWorld()
@@ -202,6 +214,10 @@ func TestLoadTellsEachProblemOnce(t *testing.T) {
 		{service(func(s *ServiceConfig) { s.TTL = -1 }), svc + ".ttl = -1: 1 to 86400"},
 		{service(func(s *ServiceConfig) { s.TTL = 86401 }), svc + ".ttl = 86401: 1 to 86400"},
 		{service(func(s *ServiceConfig) { s.Answers = 9 }), svc + ".answers = 9: 1 to 8"},
+		{service(func(s *ServiceConfig) { s.MaxAutomaticRemoval = 101 }), svc + ".max_automatic_removal = 101: 1 to 100 percent"},
+		{service(func(s *ServiceConfig) { s.MaxAutomaticRemoval = -1 }), svc + ".max_automatic_removal = -1: 1 to 100 percent"},
+		{service(func(s *ServiceConfig) { s.MinActive = 3 }), svc + ".min_active = 3: 1 to 2, the number of the service's regions"},
+		{service(func(s *ServiceConfig) { s.MinActive = -1 }), svc + ".min_active = -1: 1 to 2, the number of the service's regions"},
 		{service(func(s *ServiceConfig) { s.Regions[1].Addresses = s.Regions[0].Addresses[:1] }), svc + ".regions[1].addresses = "},
 		{service(func(s *ServiceConfig) { s.BandKM = ptr(-1.0) }), svc + ".band_km = -1: 0 to 20000"},
 		{service(func(s *ServiceConfig) { s.BandKM = ptr(nan) }), svc + ".band_km = NaN: 0 to 20000"},

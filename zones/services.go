@@ -20,6 +20,8 @@ const (
 	defaultTTL     = 30
 	maxServiceTTL  = 86400 // a day; a change of health is seen after the TTL
 	defaultAnswers = 1
+	defaultRemoval = 50 // percent
+	defaultActive  = 1
 	maxAnswers     = 8  // regions in one answer; so many of a few addresses fit 1232 octets
 	maxAddresses   = 32 // of one region for one service; as many AAAA records fit 1232 octets
 )
@@ -151,12 +153,21 @@ func (l *loader) collision(wire string, s *Service) string {
 
 // service checks all of a service but its name.
 func (l *loader) service(key string, c *ServiceConfig) *Service {
-	s := &Service{TTL: uint32(cmp.Or(c.TTL, defaultTTL)), BandKM: defaultBandKM, Answers: cmp.Or(c.Answers, defaultAnswers), Checked: c.Checked}
+	s := &Service{
+		TTL: uint32(cmp.Or(c.TTL, defaultTTL)), BandKM: defaultBandKM, Answers: cmp.Or(c.Answers, defaultAnswers), Checked: c.Checked,
+		Removal: cmp.Or(c.MaxAutomaticRemoval, defaultRemoval), Active: cmp.Or(c.MinActive, defaultActive),
+	}
 	if c.TTL < 0 || c.TTL > maxServiceTTL {
 		l.report(key+".ttl", c.TTL, fmt.Sprintf("1 to %d seconds", maxServiceTTL))
 	}
 	if c.Answers < 0 || c.Answers > maxAnswers {
 		l.report(key+".answers", c.Answers, fmt.Sprintf("1 to %d", maxAnswers))
+	}
+	if c.MaxAutomaticRemoval < 0 || c.MaxAutomaticRemoval > 100 {
+		l.report(key+".max_automatic_removal", c.MaxAutomaticRemoval, "1 to 100 percent")
+	}
+	if n := len(c.Regions); c.MinActive < 0 || c.MinActive > n && n > 0 {
+		l.report(key+".min_active", c.MinActive, fmt.Sprintf("1 to %d, the number of the service's regions", n))
 	}
 	switch policy, ok := policyOf(c.Steer); {
 	case ok:

@@ -67,6 +67,8 @@ type Service struct {
 	BandKM  float64
 	Answers int      // regions in one answer
 	Checked bool     // endpoints are believed only by evidence
+	Removal int      // percent of the members' weight that automation may take out of the answers, 1 to 100
+	Active  int      // members that orders leave, 1 to len(Members)
 	NoECS   bool     // regions are chosen by the resolver's address, whatever client subnet it sends
 	CNAME   bool     // every member has CNAME, none has Addrs
 	Members []Member // in the configuration's order
