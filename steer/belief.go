@@ -12,13 +12,20 @@ import (
 type State uint8
 
 const (
-	Unknown  State = iota // no evidence: stands in only while no region is up
-	Up                    // may answer
-	Draining              // an operator drains it: out of the answers
-	Down                  // evidence says that it cannot answer
+	Unknown    State = iota // no evidence: stands in only while no region is up
+	Up                      // may answer
+	Held                    // evidence says that it cannot answer, and the guard keeps it in the answers
+	Draining                // an operator has drained it: out of the answers
+	PinnedDown              // an operator has pinned it down: out of the answers
+	Down                    // evidence says that it cannot answer
 )
 
-func (s State) String() string { return [...]string{"unknown", "up", "draining", "down"}[s] }
+func (s State) String() string {
+	return [...]string{"unknown", "up", "held", "draining", "pinned-down", "down"}[s]
+}
+
+// RegionStates are those that a region as a whole can be in.
+var RegionStates = []State{Unknown, Up, Draining, PinnedDown, Down}
 
 // A family is the kind of endpoint that a query asks for. A service of host names
 // answers every type with its CNAME.
@@ -31,50 +38,96 @@ const (
 	families
 )
 
+// asked are the families that queries of a service ask for.
+func asked(svc *zones.Service) []family {
+	if svc.CNAME {
+		return []family{host}
+	}
+	return []family{ipv4, ipv6}
+}
+
 // belief is what Build takes from a view for one member of a service: everything
 // that its answers depend on, and nothing that ages. Comparable.
 type belief struct {
-	state     [families]State
+	state     [families]State                // of those asked for
 	endpoints [maxEndpoints]healthmesh.State // by position in Member.Addrs, or 0 for CNAME
 	weight    float64
+	admit     float64 // the part that it takes of the client networks that it would get, 0 to 1
 }
 
 // maxEndpoints is the most addresses that the configuration accepts for one member.
 const maxEndpoints = 32
 
-// believe reads what a view says of one member. The first line that applies decides:
+// believeAll is what a view says of a service's members: each by itself, then together within the service's guards.
+func believeAll(svc *zones.Service, regions []zones.Region, v *healthmesh.View) []belief {
+	all, orders := make([]belief, len(svc.Members)), honoured(svc, regions, v)
+	for j, m := range svc.Members {
+		all[j] = believe(svc, m, regions[m.Region], v.Regions[regions[m.Region].Name], orders[j])
+	}
+	for _, f := range asked(svc) {
+		guard(svc, regions, v, f, all)
+	}
+	return all
+}
+
+// believe reads what a view says of one member: orders first, then evidence. The first line that applies decides:
 //
-//	evidence and orders                         state
-//	an operator drains the region               Draining
-//	the region is down (silent, left)           Down
-//	the region was never heard of               Unknown
-//	one endpoint of the family is up            Up
-//	one endpoint of the family is unknown       Unknown
-//	all endpoints of the family are down        Down
+//	order                 evidence                                    state
+//	pin-down              any                                         PinnedDown
+//	drain, complete       any                                         Draining
+//	pin-up                any                                         Up
+//	none or drain         the region is down (silent, left)           Down
+//	none or drain         the region was never heard of               Unknown
+//	none or drain         one endpoint of the family is up            Up
+//	none or drain         one endpoint of the family is unknown       Unknown
+//	none or drain         all endpoints of the family are down        Down
+//
+// Whatever the state, of the client networks that the member would get it takes the part
+//
+//	admit = (1 - drained) x (1 - shed)
+//
+// where drained is how far a drain has come, and shed the share of a shed. A member that is up by a pin answers with its endpoints
+// that are up, with all if none is.
+//
+// Two rules then look at the members together: an order that would leave fewer than min_active is none (honoured), and Down becomes
+// Held where evidence would take out more than max_automatic_removal (guard).
 //
 // A member that has no endpoint of a family is judged by its others, so that it
 // answers with NODATA rather than send IPv6 clients to a farther region than IPv4
 // ones. An endpoint of a service without a check is up while its region is heard.
-func believe(svc *zones.Service, m zones.Member, region zones.Region, v *healthmesh.View) belief {
-	b := belief{weight: m.Weight}
-	r := v.Regions[region.Name]
+func believe(svc *zones.Service, m zones.Member, region zones.Region, r *healthmesh.Region, order *healthmesh.Order) belief {
+	b := belief{weight: m.Weight, admit: 1}
 	if r != nil {
 		b.weight *= liveShare(r.Capacity, region.Capacity)
+		b.admit = admit(r, order)
 	}
 	ids := endpoints(m)
 	for i, e := range ids {
 		b.endpoints[i] = endpointState(svc, region.Name, e.name, r)
 	}
-	for f := range families {
-		b.state[f] = familyState(ids, b.endpoints[:len(ids)], f)
-	}
-	for f := range families {
-		if s, over := overrule(r); over {
-			b.state[f] = s
+	whole, over := overrule(r, order)
+	for _, f := range asked(svc) {
+		b.state[f] = whole
+		if !over {
+			b.state[f] = familyState(ids, b.endpoints[:len(ids)], f)
 		}
 	}
 	return b
 }
+
+// admit is the part of its clients that orders leave to a region.
+func admit(r *healthmesh.Region, order *healthmesh.Order) float64 {
+	a := 1.0
+	if isKind(order, healthmesh.Drain) {
+		a -= r.Drained
+	}
+	if r.Shed != nil {
+		a *= 1 - r.Shed.Share
+	}
+	return max(a, 0)
+}
+
+func isKind(o *healthmesh.Order, kind string) bool { return o != nil && o.Kind == kind }
 
 // liveShare is the part of its configured capacity that a region reports as live: 0 to 1, since no report is believed
 // beyond what is configured. A region that reports none has all of it.
@@ -86,13 +139,15 @@ func liveShare(live, configured float64) float64 {
 }
 
 // overrule is the state that holds for the whole region, whatever its endpoints are.
-func overrule(r *healthmesh.Region) (State, bool) {
+func overrule(r *healthmesh.Region, order *healthmesh.Order) (State, bool) {
 	switch {
-	case r == nil:
-		return Unknown, false
-	case r.Order != nil && r.Order.Kind == healthmesh.Drain:
+	case isKind(order, healthmesh.PinDown):
+		return PinnedDown, true
+	case isKind(order, healthmesh.Drain) && r.Drained >= 1:
 		return Draining, true
-	case r.State == healthmesh.Down:
+	case isKind(order, healthmesh.PinUp):
+		return Up, true
+	case r != nil && r.State == healthmesh.Down:
 		return Down, true
 	}
 	return Unknown, false

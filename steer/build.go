@@ -12,9 +12,9 @@ import (
 	"github.com/nearcast/nearcast/zones"
 )
 
-// failOpenTTL is the longest TTL, in seconds, of an answer that fails open: clients
-// ask again soon, and find the regions that came back.
-const failOpenTTL = 10
+// doubtTTL is the longest TTL, in seconds, of an answer against the evidence, one that fails open or may have a region that the
+// guard holds: clients ask again soon, and find the regions that came back.
+const doubtTTL = 10
 
 // Input is all that a snapshot depends on.
 type Input struct {
@@ -37,11 +37,8 @@ func Build(in Input) *Snapshot {
 		merged:  merges{},
 	}
 	for i, svc := range set.Services {
-		s.beliefs[i] = make([]belief, len(svc.Members))
-		for j, m := range svc.Members {
-			s.beliefs[i][j] = believe(svc, m, set.Regions[m.Region], in.View)
-		}
-		for f := range families {
+		s.beliefs[i] = believeAll(svc, set.Regions, in.View)
+		for _, f := range asked(svc) {
 			s.faces[i][f] = s.face(svc, f, in.Previous)
 		}
 	}
@@ -57,20 +54,16 @@ func (s *Snapshot) SameAnswers(o *Snapshot) bool {
 func (s *Snapshot) face(svc *zones.Service, f family, previous *Snapshot) face {
 	if !slices.ContainsFunc(svc.Members, func(m zones.Member) bool { return has(m, f) }) {
 		// Every client gets the same NODATA, which lives as long as the zone's others.
-		return face{choices: []choice{{group: group{members: []uint16{0}, tier: Up}, sets: []*zones.RRset{nil}}}}
-	}
-	states := make([]State, len(svc.Members))
-	for j, b := range s.beliefs[svc.Index] {
-		states[j] = b.state[f]
+		return face{choices: []choice{{chain: chain{members: []uint16{0}, ends: []int{1}, tier: Up}, sets: []*zones.RRset{nil}}}}
 	}
 	r := &s.Survey.ranked[svc.Index]
-	class, groups := classify(r.rankings, states)
-	out := face{choices: make([]choice, len(groups))}
-	if len(groups) > 1 {
+	class, chains := classify(r.rankings, s.beliefs[svc.Index], f)
+	out := face{choices: make([]choice, len(chains))}
+	if len(chains) > 1 {
 		out.network = s.merged.merge(r.network, class, previous)
 	}
-	for c, g := range groups {
-		out.choices[c] = s.choice(svc, g, f)
+	for i, c := range chains {
+		out.choices[i] = s.choice(svc, c, f)
 	}
 	return out
 }
@@ -79,38 +72,47 @@ func has(m zones.Member, f family) bool {
 	return slices.ContainsFunc(endpoints(m), func(e endpoint) bool { return e.family == f })
 }
 
-// choice makes ready what a pick in this group needs.
-func (s *Snapshot) choice(svc *zones.Service, g group, f family) choice {
-	ch := choice{group: g}
-	for _, j := range g.members {
-		m := svc.Members[j]
+// choice makes ready what a pick in this chain needs.
+func (s *Snapshot) choice(svc *zones.Service, c chain, f family) choice {
+	ch := choice{chain: c}
+	for _, j := range c.members {
+		m, b := svc.Members[j], &s.beliefs[svc.Index][j]
 		ch.seeds = append(ch.seeds, seed(svc.Name, s.Set.Regions[m.Region].Name))
-		ch.weights = append(ch.weights, s.beliefs[svc.Index][j].weight)
-		ch.sets = append(ch.sets, s.records(svc, m, s.beliefs[svc.Index][j], g, f))
+		ch.weights = append(ch.weights, b.weight)
+		ch.admits = append(ch.admits, c.admits(b))
+		ch.sets = append(ch.sets, s.records(svc, m, b, c, f))
 	}
 	if slices.Contains(ch.sets, nil) {
-		ch.negative = denial(svc, g)
+		ch.negative = denial(svc, c)
 	}
 	return ch
 }
 
-// ttl is how long an answer of the group's regions lives.
-func (g group) ttl(svc *zones.Service) uint32 {
-	if g.failOpen {
-		return min(svc.TTL, failOpenTTL)
+// admits is the part of its networks that a member of the chain takes.
+func (c chain) admits(b *belief) float64 {
+	if c.failOpen {
+		return 1
+	}
+	return b.admit
+}
+
+// ttl is how long an answer of the chain's regions lives: one TTL for all, since several may be in one answer (RFC 2181, section 5.2).
+func (c chain) ttl(svc *zones.Service) uint32 {
+	if c.doubtful {
+		return min(svc.TTL, doubtTTL)
 	}
 	return svc.TTL
 }
 
-// denial denies a type that the group's regions have not, but others may: it lives no longer than their answers would. Nil if the
+// denial denies a type that the chain's regions have not, but others may: it lives no longer than their answers would. Nil if the
 // zone has no records.
-func denial(svc *zones.Service, g group) *zones.RRset {
+func denial(svc *zones.Service, c chain) *zones.RRset {
 	static := svc.Zone.Negative
-	if static == nil || static.TTL <= g.ttl(svc) {
+	if static == nil || static.TTL <= c.ttl(svc) {
 		return static
 	}
 	soa := dns.Copy(static.RRs[0])
-	soa.Header().Ttl = g.ttl(svc)
+	soa.Header().Ttl = c.ttl(svc)
 	set, err := zones.NewRRset([]dns.RR{soa}, "", "", svc.Zone.Name)
 	if err != nil {
 		panic(fmt.Sprintf("the SOA of %s that was packed before does not pack: %v", svc.Zone.Name, err))
@@ -118,17 +120,23 @@ func denial(svc *zones.Service, g group) *zones.RRset {
 	return set
 }
 
-// records are one member's records of one family: those of its endpoints that are in
-// the group's tier or better, all of them if the group fails open. Nil if it has none.
-func (s *Snapshot) records(svc *zones.Service, m zones.Member, b belief, g group, f family) *zones.RRset {
-	var rrs []dns.RR
+// records are one member's records of one family: those of its endpoints that are in the chain's tier or better; all of them if none
+// is, or if evidence does not count. Nil if it has none.
+func (s *Snapshot) records(svc *zones.Service, m zones.Member, b *belief, c chain, f family) *zones.RRset {
+	own, good := []dns.RR(nil), []dns.RR(nil)
 	for i, e := range endpoints(m) {
 		if e.family != f {
 			continue
 		}
-		if b.endpoints[i] == healthmesh.Up || g.failOpen || g.tier == Unknown && b.endpoints[i] == healthmesh.Unknown {
-			rrs = append(rrs, record(svc.Name, g.ttl(svc), e))
+		rr := record(svc.Name, c.ttl(svc), e)
+		own = append(own, rr)
+		if b.endpoints[i] == healthmesh.Up || c.tier == Unknown && b.endpoints[i] == healthmesh.Unknown {
+			good = append(good, rr)
 		}
+	}
+	rrs := good
+	if good == nil || c.failOpen || b.state[f] == Held {
+		rrs = own
 	}
 	if rrs == nil {
 		return nil

@@ -14,12 +14,15 @@ type Change struct {
 	Region   string   // "" for a service that began or ceased to fail open
 	Services []string // that it holds for
 	Endpoint string   // "" for the whole region
-	From, To string   // "up", "down", "draining", "unknown"; "open", "closed" for failing open
+	From, To string   // a State's name, or "up in part" where some clients are refused; "open", "closed" for failing open
 	Cause    string
 }
 
 // failsOpen tells if services began to fail open.
 func (c Change) failsOpen() bool { return c.Region == "" && c.To == "open" }
+
+// alarms tells if an operator should look: answers are given against the evidence.
+func (c Change) alarms() bool { return c.failsOpen() || c.To == Held.String() }
 
 func (c Change) String() string {
 	what := c.Region
@@ -61,10 +64,11 @@ func Changes(before, after *Snapshot, v *healthmesh.View) []Change {
 func appendMemberChanges(all []Change, before, after *Snapshot, v *healthmesh.View, old, svc *zones.Service, i, j int) []Change {
 	region, cause := after.regionName(svc, uint16(j)), after.cause(v, svc, j)
 	was, is := before.beliefs[old.Index][i], after.beliefs[svc.Index][j]
-	if from, to := was.best(), is.best(); from != to {
-		return appendChange(all, Change{Region: region, From: from.String(), To: to.String(), Cause: cause}, svc.Name)
+	if from, to := was.word(old), is.word(svc); from != to {
+		return appendChange(all, Change{Region: region, From: from, To: to, Cause: cause}, svc.Name)
 	}
-	if is.best() == Draining || is.best() == Down {
+	switch is.best(svc) {
+	case Draining, PinnedDown, Down:
 		return all
 	}
 	oldEnds := endpoints(old.Members[i])
@@ -96,14 +100,22 @@ func appendChange(all []Change, c Change, service string) []Change {
 	return append(all, c)
 }
 
-// best is the state of a member over all families.
-func (b belief) best() State {
-	for _, s := range []State{Draining, Up, Unknown} {
-		if slices.Contains(b.state[:], s) {
-			return s
+// best is the state of a member over all families; that it is held in one comes before all else.
+func (b belief) best(svc *zones.Service) State {
+	for _, state := range []State{Held, Draining, PinnedDown, Up, Unknown} {
+		if slices.ContainsFunc(asked(svc), func(f family) bool { return b.state[f] == state }) {
+			return state
 		}
 	}
 	return Down
+}
+
+// word is the best state, and whether the member takes all of its clients.
+func (b belief) word(svc *zones.Service) string {
+	if state := b.best(svc); state != Up || b.admit == 1 {
+		return state.String()
+	}
+	return "up in part"
 }
 
 func (s *Snapshot) service(name string) *zones.Service {
@@ -120,7 +132,7 @@ func (s *Snapshot) member(svc *zones.Service, region string) int {
 }
 
 func (s *Snapshot) failsOpen(svc *zones.Service) bool {
-	for f := range families {
+	for _, f := range asked(svc) {
 		if s.faces[svc.Index][f].choices[0].failOpen {
 			return true
 		}

@@ -54,7 +54,7 @@ type Candidate struct {
 	Region     string   `json:"region"`
 	DistanceKM *float64 `json:"distance_km"` // null if the client's place is unknown
 	State      string   `json:"state"`
-	Share      float64  `json:"share"` // of the group's clients, 0 to 1
+	Share      float64  `json:"share"` // of the clients with this order of regions, 0 to 1
 	Reason     string   `json:"reason"`
 }
 
@@ -203,39 +203,27 @@ func (e *Explanation) service(s *Snapshot, v *healthmesh.View, svc *zones.Servic
 	if svc.Policy != zones.Nearest {
 		ranking = fixedRanking(svc.Policy, len(svc.Members))
 	}
-	states := make([]State, len(svc.Members))
-	for j := range states {
-		states[j] = s.beliefs[svc.Index][j].state[f]
-	}
-	g := choose(ranking, states)
-	total := 0.0
-	for _, j := range g.members {
-		total += s.beliefs[svc.Index][j].weight
-	}
+	all := s.beliefs[svc.Index]
+	g := choose(ranking, all, f)
+	shares := g.shares(all)
 	for _, j := range ranking.Order {
-		cand := Candidate{Region: sites[j].Name, State: states[j].String(), Reason: s.reason(v, svc, j, states[j], g, picked)}
+		state := all[j].state[f]
+		cand := Candidate{Region: sites[j].Name, State: state.String(), Reason: s.reason(v, svc, j, state, g, picked, c.Client)}
 		if !math.IsNaN(km[j]) {
 			d := math.Round(km[j]*10) / 10
 			cand.DistanceKM = &d
 		}
-		if slices.Contains(g.members, j) {
-			cand.Share = s.beliefs[svc.Index][j].weight / total
+		if at := slices.Index(g.members, j); at >= 0 {
+			cand.Share = shares[at]
 		}
 		e.Candidates = append(e.Candidates, cand)
 	}
-	e.stages(svc, g, picked, l, c.Client, sites)
+	e.stages(s, svc, g, f, picked, l, c.Client)
 	return p.Scope
 }
 
 // stages puts into words what each stage did, in the order in which they ran.
-func (e *Explanation) stages(svc *zones.Service, g group, picked []uint16, l geo.Location, c geo.Client, sites []geo.Site) {
-	names := func(members []uint16) string {
-		var out []string
-		for _, j := range members {
-			out = append(out, sites[j].Name)
-		}
-		return strings.Join(out, ", ")
-	}
+func (e *Explanation) stages(s *Snapshot, svc *zones.Service, g chain, f family, picked []uint16, l geo.Location, c geo.Client) {
 	add := func(name, format string, args ...any) {
 		e.Stages = append(e.Stages, Stage{name, fmt.Sprintf(format, args...)})
 	}
@@ -245,6 +233,9 @@ func (e *Explanation) stages(svc *zones.Service, g group, picked []uint16, l geo
 		order = append(order, cand.Region)
 	}
 	add("state", "%s", strings.Join(states, ", "))
+	if text := s.guardText(svc, f); text != "" {
+		add("guard", "%s", text)
+	}
 	switch {
 	case svc.Policy == zones.Weighted:
 		add("rank", "weighted: no order")
@@ -259,32 +250,77 @@ func (e *Explanation) stages(svc *zones.Service, g group, picked []uint16, l geo
 	}
 	switch {
 	case g.failOpen:
-		add("group", "no region can answer: fail open with %s", names(g.members))
+		add("group", "no region can answer: fail open with %s", s.names(svc, g.members))
 	case svc.Policy == zones.Nearest:
-		add("group", "within %g km of the nearest live region: %s", svc.BandKM, names(g.members))
+		add("group", "within %g km of the nearest live region: %s", svc.BandKM, s.names(svc, g.nearest()))
 	default:
-		add("group", "%s", names(g.members))
+		add("group", "%s", s.names(svc, g.nearest()))
+	}
+	if text := s.spillText(svc, g); text != "" {
+		add("spill", "%s", text)
 	}
 	if len(g.members) == 1 {
-		add("pick", "%s, the only one", names(picked))
+		add("pick", "%s, the only one", s.names(svc, picked))
 		return
 	}
 	_, share := shareNetwork(c.Addr)
 	network, _ := c.Addr.Prefix(share)
-	add("pick", "%s, by the hash of %v", names(picked), network)
+	add("pick", "%s, by the hash of %v", s.names(svc, picked), network)
+}
+
+// guardText says what the guard holds in the answers.
+func (s *Snapshot) guardText(svc *zones.Service, f family) string {
+	all := s.beliefs[svc.Index]
+	var held []uint16
+	for j := range all {
+		if all[j].state[f] == Held {
+			held = append(held, uint16(j))
+		}
+	}
+	if held == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %% of the capacity is out already, at most %d %% may be: held in the answers, with all addresses and a TTL of at most %d s: %s",
+		100*removed(svc, f, all), svc.Removal, doubtTTL, s.names(svc, held))
+}
+
+// spillText says what part of its clients each region takes that does not take all of them, and where the others go.
+func (s *Snapshot) spillText(svc *zones.Service, g chain) string {
+	var parts []string
+	for _, j := range g.members {
+		if a := g.admits(&s.beliefs[svc.Index][j]); a < 1 {
+			parts = append(parts, fmt.Sprintf("%s takes %.0f %% of its clients", s.regionName(svc, j), 100*a))
+		}
+	}
+	if further := g.members[g.ends[0]:]; len(further) > 0 {
+		parts = append(parts, "whom all of the group refuse go on to "+s.names(svc, further))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (s *Snapshot) names(svc *zones.Service, members []uint16) string {
+	var out []string
+	for _, j := range members {
+		out = append(out, s.regionName(svc, j))
+	}
+	return strings.Join(out, ", ")
 }
 
 // reason says why a member is or is not in the answer.
-func (s *Snapshot) reason(v *healthmesh.View, svc *zones.Service, j uint16, state State, g group, picked []uint16) string {
+func (s *Snapshot) reason(v *healthmesh.View, svc *zones.Service, j uint16, state State, g chain, picked []uint16, c geo.Client) string {
 	why := s.cause(v, svc, int(j))
 	switch {
 	case slices.Contains(picked, j) && g.failOpen:
 		return "no region can answer: stands in although " + state.String() + " (" + why + ")"
 	case slices.Contains(picked, j):
 		return "answers: " + why
-	case slices.Contains(g.members, j):
+	case slices.Contains(g.members, j) && s.refuses(svc, g, j, c):
+		return "refuses this network: " + why
+	case slices.Contains(g.nearest(), j):
 		return "shares the group; other networks hash to it: " + why
-	case state == Down || state == Draining:
+	case slices.Contains(g.members, j):
+		return "takes what regions before it in rank refuse: " + why
+	case state == Down || state == Draining || state == PinnedDown:
 		return why
 	case state == Unknown:
 		return "no evidence, and others have: " + why
@@ -292,37 +328,10 @@ func (s *Snapshot) reason(v *healthmesh.View, svc *zones.Service, j uint16, stat
 	return "a region before it in rank answers: " + why
 }
 
-// cause is the evidence or order behind a member's state, for people.
-func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
-	region := s.Set.Regions[svc.Members[j].Region].Name
-	r := v.Regions[region]
-	switch {
-	case r == nil:
-		return "never heard of"
-	case r.Order != nil && r.Order.Kind == healthmesh.Drain:
-		return r.Order.String()
-	case r.State == healthmesh.Down:
-		return r.Cause
-	}
-	var bad []string
-	for i, e := range endpoints(svc.Members[j]) {
-		if s.beliefs[svc.Index][j].endpoints[i] == healthmesh.Up {
-			continue
-		}
-		reason := r.Endpoints[healthmesh.ID(svc.Name, region, e.name)].Reason
-		if reason == "" {
-			reason = "not checked yet"
-		}
-		bad = append(bad, e.name+": "+reason)
-	}
-	cause := r.Cause
-	if bad != nil {
-		cause = strings.Join(bad, "; ")
-	}
-	if r.Held {
-		cause += " (held: the last that was known)"
-	}
-	return cause
+// refuses tells if a member of the chain refuses a client, by what Pick goes by.
+func (s *Snapshot) refuses(svc *zones.Service, g chain, j uint16, c geo.Client) bool {
+	network, _ := shareNetwork(c.Addr)
+	return len(g.members) > 1 && refuses(network, seed(svc.Name, s.regionName(svc, j)), g.admits(&s.beliefs[svc.Index][j]))
 }
 
 func (s *Snapshot) regionName(svc *zones.Service, j uint16) string {

@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nearcast/nearcast/geo"
 	"github.com/nearcast/nearcast/healthmesh"
@@ -74,51 +76,96 @@ type failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// view is a mesh's belief in short: "us-east up, eu-west down, ap-south drained, us-west unknown, eu-mid up 192.0.2.1=down".
-// A region that is up has all endpoints of set up but those named.
+// view is a mesh's belief in short: "us-east up, eu-west down fault=7, ap-south drained, us-west unknown, eu-mid up 192.0.2.1=down@3".
+// A region that is up has all endpoints of set up but those named; the numbers are when a fault began. Orders follow the state:
+// "drain=0.75" (gone so far), "pin-up", "pin-down", "shed=0.2", each given at the second of "at=5"; "load=7" and "live=50" are amounts.
 func view(t failer, set *zones.Set, text string) *healthmesh.View {
 	t.Helper()
 	v := &healthmesh.View{Regions: map[string]*healthmesh.Region{}}
 	for part := range strings.SplitSeq(text, ",") {
 		f := strings.Fields(part)
-		r := &healthmesh.Region{State: healthmesh.Up, Cause: "heard", Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{}}
-		switch f[1] {
-		case "up":
-		case "down":
-			r.State, r.Cause = healthmesh.Down, "silent for 5s"
-		case "drained":
-			r.Order = &healthmesh.Order{Region: f[0], Kind: healthmesh.Drain, By: "test"}
-		case "unknown":
-			continue
-		default:
-			t.Fatalf("%q is no state", f[1])
+		if r := region(t, set, f[0], f[1], f[2:]); r != nil {
+			v.Regions[f[0]] = r
 		}
-		named := map[string]healthmesh.State{}
-		for _, e := range f[2:] {
-			name, state, _ := strings.Cut(e, "=")
-			named[name] = map[string]healthmesh.State{"up": healthmesh.Up, "down": healthmesh.Down, "unknown": healthmesh.Unknown}[state]
-		}
-		for _, svc := range set.Services {
-			for _, m := range svc.Members {
-				if set.Regions[m.Region].Name != f[0] {
-					continue
-				}
-				for _, name := range m.Endpoints() {
-					state, ok := named[name]
-					if !ok {
-						state = healthmesh.Up
-					}
-					e := healthmesh.Endpoint{State: state}
-					if state == healthmesh.Down {
-						e.Reason = "connection refused"
-					}
-					r.Endpoints[healthmesh.ID(svc.Name, f[0], name)] = e
-				}
-			}
-		}
-		v.Regions[f[0]] = r
 	}
 	return v
+}
+
+func region(t failer, set *zones.Set, name, state string, more []string) *healthmesh.Region {
+	t.Helper()
+	r := &healthmesh.Region{State: healthmesh.Up, Cause: "heard"}
+	order := func(kind string) *healthmesh.Order { return &healthmesh.Order{Region: name, Kind: kind, By: "test"} }
+	switch state {
+	case "up":
+	case "down":
+		r.State, r.Cause = healthmesh.Down, "silent for 5s"
+	case "drained":
+		r.Order, r.Drained = order(healthmesh.Drain), 1
+	case "unheard": // but known by an order, or before it is heard again
+		r.State, r.Cause = healthmesh.Unknown, ""
+	case "unknown":
+		return nil
+	default:
+		t.Fatalf("%q is no state", state)
+	}
+	named := map[string]healthmesh.Endpoint{}
+	for _, m := range more {
+		key, value, _ := strings.Cut(m, "=")
+		x, _ := strconv.ParseFloat(value, 64)
+		switch key {
+		case "fault":
+			r.Fault = healthmesh.Stamp(x)
+		case "load":
+			r.Load, r.HasLoad = x, true
+		case "live":
+			r.Capacity = x
+		case "drain":
+			r.Order, r.Drained = order(healthmesh.Drain), x
+		case "pin-up", "pin-down":
+			r.Order = order(key)
+		case "shed":
+			r.Shed = order(healthmesh.Shed)
+			r.Shed.Share = x
+		case "at":
+			r.Order.At = time.Unix(int64(x), 0)
+		default:
+			named[key] = endpoint(value)
+		}
+	}
+	r.Endpoints = ends(set, name, named)
+	return r
+}
+
+// endpoint is "up", "down", "unknown", or "down@3" with the time at which it became so.
+func endpoint(text string) healthmesh.Endpoint {
+	word, at, _ := strings.Cut(text, "@")
+	since, _ := strconv.ParseUint(at, 10, 64)
+	e := healthmesh.Endpoint{Since: healthmesh.Stamp(since)}
+	e.State = map[string]healthmesh.State{"up": healthmesh.Up, "down": healthmesh.Down, "unknown": healthmesh.Unknown}[word]
+	if e.State == healthmesh.Down {
+		e.Reason = "connection refused"
+	}
+	return e
+}
+
+// ends are all endpoints of a region in a set: those named as they are named, the others up.
+func ends(set *zones.Set, region string, named map[string]healthmesh.Endpoint) map[healthmesh.EndpointID]healthmesh.Endpoint {
+	all := map[healthmesh.EndpointID]healthmesh.Endpoint{}
+	for _, svc := range set.Services {
+		for _, m := range svc.Members {
+			if set.Regions[m.Region].Name != region {
+				continue
+			}
+			for _, name := range m.Endpoints() {
+				e, ok := named[name]
+				if !ok {
+					e.State = healthmesh.Up
+				}
+				all[healthmesh.ID(svc.Name, region, name)] = e
+			}
+		}
+	}
+	return all
 }
 
 func build(t testing.TB, set *zones.Set, beliefs string) *steer.Snapshot {

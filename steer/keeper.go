@@ -82,8 +82,11 @@ func (k *Keeper) rebuild(s *Survey, cause string) {
 	k.snapshot.Store(after)
 	changes := Changes(before, after, v)
 	level := slog.LevelInfo
-	if slices.ContainsFunc(changes, Change.failsOpen) {
+	switch {
+	case slices.ContainsFunc(changes, Change.alarms):
 		level = slog.LevelWarn
+	case len(changes) == 0 && s == before.Survey:
+		level = slog.LevelDebug // shares move with capacity, and while a drain goes on
 	}
 	k.log.Log(context.Background(), level, "new snapshot", "generation", after.Generation, "cause", cause, "stale", after.Stale, "changes", changes)
 	if k.watch != nil {

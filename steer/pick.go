@@ -32,11 +32,12 @@ type Pick struct {
 	Negative *zones.RRset             // denies the type if none of Sets is there; nil: as the zone does, whatever the regions' health
 }
 
-// choice is one group of regions with all that a pick among them needs.
+// choice is one chain of regions with all that a pick among them needs, each by position in chain.members.
 type choice struct {
-	group
-	seeds   []uint64  // by position in group.members
+	chain
+	seeds   []uint64
 	weights []float64 // effective capacity, above 0
+	admits  []float64 // the part of its networks that the region takes, 0 to 1
 	sets    []*zones.RRset
 
 	negative *zones.RRset // of a Pick
@@ -49,8 +50,8 @@ type face struct {
 }
 
 // Pick picks the regions that answer a client: a weighted rendezvous hash of the
-// client's network among the regions of its group. The same network gets the same
-// regions until a weight changes, and then only the networks that must move do.
+// client's network among the regions of its group that do not refuse it, else of the next group in rank order. The same network gets
+// the same regions until a weight or what a region admits changes, and then only the networks that must move do.
 // It does not allocate.
 func (s *Snapshot) Pick(svc *zones.Service, qtype uint16, c geo.Client) Pick {
 	f := &s.faces[svc.Index][familyOf(svc, qtype)]
@@ -63,8 +64,27 @@ func (s *Snapshot) Pick(svc *zones.Service, qtype uint16, c geo.Client) Pick {
 	}
 	network, share := shareNetwork(c.Addr)
 	p.Scope = max(bits, share)
-	ch.rendezvous(&p, network, svc.Answers)
+	ch.pick(&p, network, svc.Answers)
 	return p
+}
+
+// pick adds up to n members of the first group that has any that take the network. If all of the chain refuse it, nobody is helped
+// by that, and it is shared as if none did.
+func (ch *choice) pick(p *Pick, network uint64, n int) {
+	lo := 0
+	for _, hi := range ch.ends {
+		if ch.rendezvous(p, network, n, lo, hi, true); p.N > 0 {
+			return
+		}
+		lo = hi
+	}
+	ch.rendezvous(p, network, n, 0, ch.ends[0], false)
+}
+
+// refuses tells if a region refuses the network. It is a hash of both, independent of the one that shares a group, and at any
+// moment the networks that a region takes are among those that it takes when it admits more.
+func refuses(network, seed uint64, admit float64) bool {
+	return admit < 1 && uniform(network, ^seed) >= admit
 }
 
 func (f *face) lookup(client netip.Addr) (class uint32, bits int) {
@@ -79,16 +99,20 @@ func (p *Pick) add(ch *choice, at int) {
 	p.N++
 }
 
-// rendezvous adds the n members with the lowest scores (Thaler and Ravishankar, 1998,
-// in the weighted form): -ln(u)/weight, for u uniform in (0,1) by the hash of network and member.
-func (ch *choice) rendezvous(p *Pick, network uint64, n int) {
+// rendezvous adds the n members from lo to hi with the lowest scores (Thaler and Ravishankar, 1998,
+// in the weighted form): -ln(u)/weight, for u uniform in (0,1) by the hash of network and member; those that may refuse the network
+// only if they take it.
+func (ch *choice) rendezvous(p *Pick, network uint64, n, lo, hi int, mayRefuse bool) {
 	var best [MaxAnswers]struct {
 		score float64
 		at    int
 	}
 	found := 0
-	for at, seed := range ch.seeds {
-		score := -math.Log(uniform(network, seed)) / ch.weights[at]
+	for at := lo; at < hi; at++ {
+		if mayRefuse && refuses(network, ch.seeds[at], ch.admits[at]) {
+			continue
+		}
+		score := -math.Log(uniform(network, ch.seeds[at])) / ch.weights[at]
 		i := found
 		for i > 0 && score < best[i-1].score {
 			if i < len(best) {

@@ -18,7 +18,8 @@ type MemberStatus struct {
 	Region    string           `json:"region"`
 	State     string           `json:"state"`
 	Cause     string           `json:"cause"`
-	Weight    float64          `json:"weight"` // effective capacity in this service's shares
+	Weight    float64          `json:"weight"` // live capacity in this service's shares
+	Admit     float64          `json:"admit"`  // the part that it takes of the clients that it would get, 0 to 1
 	Endpoints []EndpointStatus `json:"endpoints"`
 }
 
@@ -38,7 +39,7 @@ func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
 		for j, m := range svc.Members {
 			b := s.beliefs[i][j]
 			st := MemberStatus{
-				Region: s.regionName(svc, uint16(j)), State: b.best().String(), Cause: s.cause(v, svc, j), Weight: b.weight,
+				Region: s.regionName(svc, uint16(j)), State: b.best(svc).String(), Cause: s.cause(v, svc, j), Weight: b.weight, Admit: b.admit,
 			}
 			for k, e := range endpoints(m) {
 				es := EndpointStatus{Endpoint: e.name, State: evidence(b.endpoints[k])}
@@ -56,10 +57,13 @@ func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
 // RegionState is the state of a region as a whole: what an order or its agents' silence makes of all its services.
 func RegionState(v *healthmesh.View, region string) State {
 	r := v.Regions[region]
-	if s, over := overrule(r); over {
+	if r == nil {
+		return Unknown
+	}
+	if s, over := overrule(r, r.Order); over {
 		return s
 	}
-	if r != nil && r.State == healthmesh.Up {
+	if r.State == healthmesh.Up {
 		return Up
 	}
 	return Unknown

@@ -124,7 +124,7 @@ func TestEveryAddressInAScopeHasTheAnswer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var beliefs []string
 		for _, r := range set.Regions {
-			beliefs = append(beliefs, r.Name+" "+rapid.SampledFrom([]string{"up", "up", "down", "drained", "unknown"}).Draw(t, r.Name))
+			beliefs = append(beliefs, r.Name+" "+rapid.SampledFrom([]string{"up", "up", "up shed=0.5", "up drain=0.75", "down", "drained", "unknown"}).Draw(t, r.Name))
 		}
 		s := steer.Build(steer.Input{Survey: survey, View: view(t, set, strings.Join(beliefs, ","))})
 		a := drawAddr(t)
@@ -218,7 +218,7 @@ func TestBuildIsPure(t *testing.T) {
 		draw := func() string {
 			var beliefs []string
 			for _, r := range set.Regions {
-				beliefs = append(beliefs, r.Name+" "+rapid.SampledFrom([]string{"up", "down", "drained", "unknown"}).Draw(t, r.Name))
+				beliefs = append(beliefs, r.Name+" "+rapid.SampledFrom([]string{"up", "up shed=0.25", "down fault=7", "down fault=3", "drained", "unknown"}).Draw(t, r.Name))
 			}
 			return strings.Join(beliefs, ",")
 		}
@@ -249,7 +249,9 @@ func TestPickDoesNotAllocate(t *testing.T) {
 }
 
 func TestExplanationTellsWhatPickDoes(t *testing.T) {
-	set := load(t, service("nearest", "us-east", "eu-west", "ap-south"))
+	unguarded := service("nearest", "us-east", "eu-west", "ap-south")
+	unguarded.MaxAutomaticRemoval = 100
+	set := load(t, unguarded)
 	s := build(t, set, "us-east down, eu-west up 192.0.2.11=down, ap-south up")
 	v := view(t, set, "us-east down, eu-west up 192.0.2.11=down, ap-south up")
 	e, err := s.Explain(v, "WWW.geo.example.com", dns.TypeA, asker(newJersey+"/32"))
@@ -290,7 +292,7 @@ func TestChangesNameRegionServiceAndCause(t *testing.T) {
 		{"us-east up, eu-west up, ap-south up", "us-east up, eu-west drained, ap-south up", "eu-west draining (was up) for www.geo.example.com.: drained at test"},
 		{"us-east up, eu-west up, ap-south up", "us-east up 192.0.2.1=down, eu-west up, ap-south up", "us-east 192.0.2.1 down (was up) for www.geo.example.com.: connection refused"},
 		{"us-east up 192.0.2.1=down, eu-west up, ap-south up", "us-east up, eu-west up, ap-south up", "us-east 192.0.2.1 up (was down) for www.geo.example.com.: check passes"},
-		{"us-east down, eu-west down, ap-south up", "us-east down, eu-west down, ap-south down", "ap-south down (was up) for www.geo.example.com.: silent for 5s; www.geo.example.com. fails open: no region can answer, so all are taken as if they could"},
+		{"us-east down, eu-west down, ap-south up", "us-east down, eu-west down, ap-south down", "us-east down (was held) for www.geo.example.com.: silent for 5s; ap-south down (was up) for www.geo.example.com.: silent for 5s; www.geo.example.com. fails open: no region can answer, so all are taken as if they could"},
 		{"us-east up, eu-west up, ap-south up", "us-east up, eu-west up, ap-south up", ""},
 	}
 	for _, tt := range tests {
