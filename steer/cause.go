@@ -19,8 +19,8 @@ func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
 	if state, over := overrule(r, order); over && state != Down && state != Up {
 		return strings.Join(parts, "; ")
 	}
-	if takesOut(r.Order) && order == nil {
-		parts = append(parts, fmt.Sprintf("%s, without effect here: at least %d of the service's regions stay (min_active)", r.Order.String(), svc.Active))
+	if r.Order != nil && order == nil {
+		parts = append(parts, barred(svc, r.Order))
 	}
 	evidence := s.evidence(v, r, svc, j)
 	for _, f := range asked(svc) {
@@ -57,6 +57,11 @@ func orderCauses(r *healthmesh.Region, order *healthmesh.Order) (parts []string)
 		parts = append(parts, r.Shed.String())
 	}
 	return parts
+}
+
+// barred says that an order has no effect on a service.
+func barred(svc *zones.Service, o *healthmesh.Order) string {
+	return fmt.Sprintf("%s, without effect here: min_active is %d", o.String(), svc.Active)
 }
 
 // evidence is what is known of a member's endpoints where not all are up, else of its region.

@@ -1,7 +1,10 @@
 package steer
 
 import (
+	"fmt"
+
 	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/zones"
 )
 
 // A ServiceStatus is what a snapshot believes of one service.
@@ -10,6 +13,7 @@ type ServiceStatus struct {
 	Policy   string         `json:"policy"`
 	TTL      uint32         `json:"ttl"`
 	FailOpen bool           `json:"fail_open"`
+	Warnings []string       `json:"warnings"` // of guards that hold against evidence or orders
 	Regions  []MemberStatus `json:"regions"`
 }
 
@@ -35,7 +39,7 @@ type EndpointStatus struct {
 func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
 	all := make([]ServiceStatus, len(s.Set.Services))
 	for i, svc := range s.Set.Services {
-		all[i] = ServiceStatus{Name: svc.Name, Policy: svc.Policy.String(), TTL: svc.TTL, FailOpen: s.failsOpen(svc)}
+		all[i] = ServiceStatus{Name: svc.Name, Policy: svc.Policy.String(), TTL: svc.TTL, FailOpen: s.failsOpen(svc), Warnings: s.warnings(v, svc)}
 		for j, m := range svc.Members {
 			b := s.beliefs[i][j]
 			st := MemberStatus{
@@ -49,6 +53,22 @@ func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
 				st.Endpoints = append(st.Endpoints, es)
 			}
 			all[i].Regions = append(all[i].Regions, st)
+		}
+	}
+	return all
+}
+
+// warnings are what a service's guards do against evidence or orders now.
+func (s *Snapshot) warnings(v *healthmesh.View, svc *zones.Service) []string {
+	all, orders := []string{}, honoured(svc, s.Set.Regions, v)
+	for j, b := range s.beliefs[svc.Index] {
+		region := s.regionName(svc, uint16(j))
+		r := v.Regions[region]
+		if b.best(svc) == Held {
+			all = append(all, fmt.Sprintf("%s: %s stays in the answers, %s", svc.Name, region, s.cause(v, svc, j)))
+		}
+		if r != nil && r.Order != nil && orders[j] == nil {
+			all = append(all, fmt.Sprintf("%s: %s, %s", svc.Name, region, barred(svc, r.Order)))
 		}
 	}
 	return all

@@ -57,15 +57,15 @@ func printStatus(w io.Writer, s *admin.Status) {
 			source = strings.Join(r.Agents, ", ")
 		}
 		cause := r.Cause
-		if r.Held {
-			cause += "; held"
+		if r.Suppressed > 0 {
+			cause += fmt.Sprintf("; %d flips of endpoints suppressed", r.Suppressed)
 		}
 		return fmt.Sprintf("%s\t%s\t%g\t%s\t%s\t%s\t%s", r.Name, r.State, r.Capacity, load, age, source, cause)
 	})
 	printOrders(w, s)
 	for _, svc := range s.Services {
 		fmt.Fprintf(w, "\nservice %s: %s, ttl %d\n", svc.Name, svc.Policy, svc.TTL)
-		table(w, "  REGION\tSTATE\tWEIGHT\tENDPOINTS", len(svc.Regions), func(i int) string {
+		table(w, "  REGION\tSTATE\tWEIGHT\tADMITS\tENDPOINTS", len(svc.Regions), func(i int) string {
 			r := svc.Regions[i]
 			var ends []string
 			for _, e := range r.Endpoints {
@@ -75,7 +75,7 @@ func printStatus(w io.Writer, s *admin.Status) {
 				}
 				ends = append(ends, text)
 			}
-			return fmt.Sprintf("  %s\t%s\t%g\t%s", r.Region, r.State, r.Weight, strings.Join(ends, ", "))
+			return fmt.Sprintf("  %s\t%s\t%g\t%.0f %%\t%s", r.Region, r.State, r.Weight, 100*r.Admit, strings.Join(ends, ", "))
 		})
 	}
 	fmt.Fprintln(w)

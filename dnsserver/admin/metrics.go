@@ -25,6 +25,10 @@ var (
 	descRegion     = prometheus.NewDesc("nearcast_region_state", "1 for the state that the region is in.", []string{"region", "state"}, nil)
 	descCapacity   = prometheus.NewDesc("nearcast_region_capacity", "Configured capacity of the region.", []string{"region"}, nil)
 	descLoad       = prometheus.NewDesc("nearcast_region_load", "Reported load of the region, in the unit of capacity; absent if none.", []string{"region"}, nil)
+	descDrained    = prometheus.NewDesc("nearcast_region_drained_ratio", "How far a drain of the region has come, 0 to 1.", []string{"region"}, nil)
+	descShed       = prometheus.NewDesc("nearcast_region_shed_ratio", "Part of the region's clients that an order sheds, 0 to 1.", []string{"region"}, nil)
+	descFrozen     = prometheus.NewDesc("nearcast_frozen", "1 while an order keeps evidence from changing states.", nil, nil)
+	descGuard      = prometheus.NewDesc("nearcast_guard_held", "1 while the service's guard holds the region in the answers against the evidence.", []string{"service", "region"}, nil)
 	descFailOpen   = prometheus.NewDesc("nearcast_service_fail_open", "1 while the service fails open.", []string{"service"}, nil)
 )
 
@@ -32,6 +36,7 @@ var (
 func (b Beliefs) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGeneration, descView, descIsolated, descMembers, descAge, descRegion, descCapacity, descLoad, descFailOpen,
+		descDrained, descShed, descFrozen, descGuard,
 	} {
 		ch <- d
 	}
@@ -46,6 +51,7 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 	gauge(descGeneration, float64(s.Generation))
 	gauge(descView, float64(v.Number))
 	gauge(descIsolated, truth(v.Isolated))
+	gauge(descFrozen, truth(v.Freeze != nil))
 	roles := map[string]int{"director": 0, "agent": 0}
 	for _, m := range v.Members {
 		if _, known := roles[m.Role]; known {
@@ -58,10 +64,15 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range s.Set.Regions {
 		gauge(descCapacity, r.Capacity, r.Name)
 		now := steer.RegionState(v, r.Name)
-		for _, state := range []steer.State{steer.Unknown, steer.Up, steer.Draining, steer.Down} {
+		for _, state := range steer.RegionStates {
 			gauge(descRegion, truth(state == now), r.Name, state.String())
 		}
+		drained, shed := 0.0, 0.0
 		if seen := v.Regions[r.Name]; seen != nil {
+			drained = seen.Drained
+			if seen.Shed != nil {
+				shed = seen.Shed.Share
+			}
 			if !seen.Heard.IsZero() {
 				gauge(descAge, time.Since(seen.Heard).Seconds(), r.Name)
 			}
@@ -69,9 +80,14 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 				gauge(descLoad, seen.Load, r.Name)
 			}
 		}
+		gauge(descDrained, drained, r.Name)
+		gauge(descShed, shed, r.Name)
 	}
 	for _, svc := range s.Status(v) {
 		gauge(descFailOpen, truth(svc.FailOpen), svc.Name)
+		for _, m := range svc.Regions {
+			gauge(descGuard, truth(m.State == steer.Held.String()), svc.Name, m.Region)
+		}
 	}
 }
 

@@ -35,9 +35,10 @@ type Region struct {
 	AgeSeconds *float64 `json:"age_seconds"`
 	Source     string   `json:"source"`
 	Agents     []string `json:"agents"`
-	Order      *Order   `json:"order"`   // drain, pin-up or pin-down, in force
-	Drained    float64  `json:"drained"` // how much a drain has taken by now, 0 to 1
-	Shed       *Order   `json:"shed"`    // in force
+	Order      *Order   `json:"order"`      // drain, pin-up or pin-down, in force
+	Drained    float64  `json:"drained"`    // how much a drain has taken by now, 0 to 1
+	Shed       *Order   `json:"shed"`       // in force
+	Suppressed uint32   `json:"suppressed"` // flips of endpoints that flap damping kept from their states
 }
 
 // geoMaxAge is the age of a database that an operator is warned of: networks move.
@@ -58,6 +59,7 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 		st.Warnings = append(st.Warnings, "states are held whatever the evidence: "+v.Freeze.String())
 	}
 	for _, svc := range st.Services {
+		st.Warnings = append(st.Warnings, svc.Warnings...)
 		if svc.FailOpen {
 			st.Warnings = append(st.Warnings, svc.Name+" fails open: no region can answer, so all are taken as if they could")
 		}
@@ -72,14 +74,14 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 
 func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmesh.View, now time.Time) Region {
 	out := Region{
-		Name: name, State: steer.RegionState(v, name).String(), Cause: "never heard of", Capacity: capacity, Source: "none", Agents: []string{},
+		Name: name, State: steer.RegionState(v, name).String(), Cause: steer.RegionCause(v, name), Capacity: capacity, Source: "none", Agents: []string{},
 	}
 	r := v.Regions[name]
 	if r == nil {
 		return out
 	}
-	out.Cause, out.Source = cmp.Or(r.Cause, out.Cause), cmp.Or(r.Source, out.Source) // a region may have an order alone
-	out.Held, out.Live = r.Held, r.Capacity
+	out.Source = cmp.Or(r.Source, out.Source) // a region may have an order alone
+	out.Held, out.Live, out.Suppressed = r.Held, r.Capacity, r.Suppressed
 	out.Order, out.Drained, out.Shed = tell(r.Order, s, now), r.Drained, tell(r.Shed, s, now)
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
