@@ -148,3 +148,43 @@ func TestScopeOfAdmittedNetworks(t *testing.T) {
 		}
 	}
 }
+
+// Explain says of each region whether it refuses the network, as Pick found it.
+func TestExplainSaysWhoRefuses(t *testing.T) {
+	set := load(t, service("failover", "us-east", "eu-west", "ap-south"))
+	beliefs := "us-east up drain=0.5, eu-west up shed=0.5, ap-south up"
+	s, v, seen := build(t, set, beliefs), view(t, set, beliefs), map[string]bool{}
+	for i := range 64 {
+		from := fmt.Sprintf("20.0.%d.9", i)
+		e, err := s.Explain(v, "www.geo.example.com.", dns.TypeA, asker(from+"/32"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := s.Pick(set.Services[0], dns.TypeA, client(from))
+		for at, c := range e.Candidates {
+			want := map[bool]string{true: "refuses this network: ", false: "takes what regions before it in rank refuse: "}[at < int(p.Members[0])]
+			if at == int(p.Members[0]) {
+				want = "answers: "
+			}
+			if at == 1 && p.Members[0] == 0 {
+				continue // whether it would refuse does not matter
+			}
+			if !strings.HasPrefix(c.Reason, want) {
+				t.Errorf("%s: %s is said to be %q, want %q", from, c.Region, c.Reason, want)
+			}
+		}
+		seen[e.Region] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("answers with %v, want all three regions", seen)
+	}
+	e, _ := s.Explain(v, "www.geo.example.com.", dns.TypeA, asker("20.0.0.9/32"))
+	for _, want := range []string{
+		"spill us-east takes 50 % of its clients, eu-west takes 50 % of its clients, whom all of the group refuse go on to eu-west, ap-south",
+		"draining, 50 % gone: drained at test; heard", "50 % shed at test; heard",
+	} {
+		if !strings.Contains(text(e), want) {
+			t.Errorf("no %q in\n%s", want, text(e))
+		}
+	}
+}

@@ -2,6 +2,7 @@ package steer_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -20,7 +21,9 @@ func BenchmarkPick(b *testing.B) {
 	}
 	for _, c := range []struct{ name, policy, beliefs string }{
 		{"nearest", "nearest", up},
+		{"nearest, each takes half", "nearest", strings.ReplaceAll(up, "up", "up shed=0.5")},
 		{"weighted of 5", "weighted", up},
+		{"weighted of 5, each takes half", "weighted", strings.ReplaceAll(up, "up", "up shed=0.5")},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s := build(b, load(b, service(c.policy, five...)), c.beliefs)

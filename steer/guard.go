@@ -29,9 +29,8 @@ func honoured(svc *zones.Service, regions []zones.Region, v *healthmesh.View) []
 	if len(out) <= most {
 		return orders
 	}
-	slices.SortFunc(out, func(a, b int) int {
-		return cmp.Or(orders[a].At.Compare(orders[b].At), cmp.Compare(orders[a].Region, orders[b].Region))
-	})
+	name := func(j int) string { return regions[svc.Members[j].Region].Name }
+	slices.SortFunc(out, func(a, b int) int { return cmp.Or(orders[a].At.Compare(orders[b].At), cmp.Compare(name(a), name(b))) })
 	for _, j := range out[most:] {
 		orders[j] = nil
 	}
@@ -44,35 +43,41 @@ func takesOut(o *healthmesh.Order) bool {
 }
 
 // guard makes Held of Down where evidence would take more of a service's weight out of one family's answers than Service.Removal
-// percent. Faults go out in the order in which they began, so that a new one brings none back; ties by region. The first always
+// percent. Faults go out in the order in which they began, so that a new one brings none back. The first always
 // does, however heavy its region is: one region that fails is no sign of blind health checks, and failing over is what they
 // are for. If no member is left to answer, the guard is not asked: the service fails open.
 func guard(svc *zones.Service, regions []zones.Region, v *healthmesh.View, f family, all []belief) {
-	type fault struct {
-		began  healthmesh.Stamp
-		region string
-		member int
-	}
-	var faults []fault
 	if _, failOpen := tierOf(all, f); failOpen {
 		return
 	}
-	for j, m := range svc.Members {
-		if all[j].state[f] == Down {
-			name := regions[m.Region].Name
-			faults = append(faults, fault{faultOf(svc, m, name, v.Regions[name], f), name, j})
-		}
-	}
-	slices.SortFunc(faults, func(a, b fault) int { return cmp.Or(cmp.Compare(a.began, b.began), cmp.Compare(a.region, b.region)) })
 	bound, out := float64(svc.Removal)/100*totalWeight(svc), 0.0
-	for i, f0 := range faults {
-		w := svc.Members[f0.member].Weight
+	for i, fault := range faults(svc, regions, v, f, all) {
+		w := svc.Members[fault.member].Weight
 		if i > 0 && out+w > bound*(1+1e-9) { // sums of weights such as 0.1 are not exact
-			all[f0.member].state[f] = Held
+			all[fault.member].state[f] = Held
 			continue
 		}
 		out += w
 	}
+}
+
+// A fault is a member that evidence takes out of the answers.
+type fault struct {
+	member int
+	region string
+	began  healthmesh.Stamp
+}
+
+// faults are those of a family, in the order in which they began, ties by region.
+func faults(svc *zones.Service, regions []zones.Region, v *healthmesh.View, f family, all []belief) (list []fault) {
+	for j, m := range svc.Members {
+		if all[j].state[f] == Down {
+			name := regions[m.Region].Name
+			list = append(list, fault{j, name, faultBegan(svc, m, name, v.Regions[name], f)})
+		}
+	}
+	slices.SortFunc(list, func(a, b fault) int { return cmp.Or(cmp.Compare(a.began, b.began), cmp.Compare(a.region, b.region)) })
+	return list
 }
 
 func totalWeight(svc *zones.Service) (sum float64) {
@@ -92,9 +97,9 @@ func removed(svc *zones.Service, f family, all []belief) (part float64) {
 	return part / totalWeight(svc)
 }
 
-// faultOf is when evidence took a member that is down in a family out: the first of when its region fell silent, and when the last
+// faultBegan is when evidence took a member that is down in a family out: the first of when its region fell silent, and when the last
 // of its endpoints failed, since whichever came first took it out. 0, before all others, if that is unknown.
-func faultOf(svc *zones.Service, m zones.Member, region string, r *healthmesh.Region, f family) healthmesh.Stamp {
+func faultBegan(svc *zones.Service, m zones.Member, region string, r *healthmesh.Region, f family) healthmesh.Stamp {
 	failed, up := healthmesh.Stamp(0), !svc.Checked
 	own := has(m, f)
 	for _, e := range endpoints(m) {

@@ -240,11 +240,18 @@ func TestBuildIsPure(t *testing.T) {
 }
 
 func TestPickDoesNotAllocate(t *testing.T) {
-	svc := service("weighted", "us-east", "us-west", "eu-west", "eu-mid", "ap-south")
-	s := build(t, load(t, svc), "us-east up, us-west up, eu-west up, eu-mid up, ap-south up")
+	five := []string{"us-east", "us-west", "eu-west", "eu-mid", "ap-south"}
 	c := client(newJersey)
-	if n := testing.AllocsPerRun(100, func() { s.Pick(s.Set.Services[0], dns.TypeA, c) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, policy := range []string{"weighted", "failover"} {
+		for _, beliefs := range []string{
+			"us-east up, us-west up, eu-west up, eu-mid up, ap-south up",
+			"us-east up shed=1, us-west up shed=1, eu-west up shed=1, eu-mid up shed=1, ap-south up shed=1",
+		} {
+			s := build(t, load(t, service(policy, five...)), beliefs)
+			if n := testing.AllocsPerRun(100, func() { s.Pick(s.Set.Services[0], dns.TypeA, c) }); n != 0 {
+				t.Errorf("%s, %s: %v allocations", policy, beliefs, n)
+			}
+		}
 	}
 }
 

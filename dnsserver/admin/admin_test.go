@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -389,6 +390,61 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatalf("shares of %d addresses are still taken", left)
+		}
+	}
+}
+
+// Orders, guards and suppressed flips are in the status and the metrics.
+func TestStatusTellsOrdersAndGuards(t *testing.T) {
+	s, v := snapshot(t)
+	order := func(kind string, share float64) *healthmesh.Order {
+		return &healthmesh.Order{Kind: kind, Share: share, By: "director-2", Reason: "test"}
+	}
+	us := *v.Regions["us-east"]
+	us.Order, us.Drained, us.Shed, us.Suppressed = order(healthmesh.Drain, 0), 0.4375, order(healthmesh.Shed, 0.25), 3
+	eu := *v.Regions["eu-west"]
+	eu.Order = order(healthmesh.PinDown, 0)
+	frozen := &healthmesh.View{Freeze: order(healthmesh.Freeze, 0), Regions: map[string]*healthmesh.Region{"us-east": &us, "eu-west": &eu}}
+	s = steer.Build(steer.Input{Survey: s.Survey, View: frozen})
+	st := makeStatus("director-1", s, frozen, time.Now())
+	if got, want := st.Regions[0].Cause, "draining, 44 % gone: drained at director-2: test; 25 % shed at director-2: test; heard (frozen at director-2: test)"; got != want || st.Regions[0].Suppressed != 3 {
+		t.Errorf("us-east: %s, %d suppressed; want %s, 3", got, st.Regions[0].Suppressed, want)
+	}
+	if r := st.Regions[1]; r.State != "pinned-down" {
+		t.Errorf("eu-west is %s, want pinned-down", r.State)
+	}
+	// Both were given at the same time, so the first by name has an effect.
+	wants := []string{
+		"frozen at director-2: test: evidence changes no region's state",
+		"www.geo.example.com.: us-east, drained at director-2: test, without effect here: min_active is 1",
+	}
+	for _, want := range wants {
+		if !slices.Contains(st.Warnings, want) {
+			t.Errorf("no warning %q in %q", want, st.Warnings)
+		}
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: func() *healthmesh.View { return frozen }})
+	got := map[string]float64{}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.Gauge.GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"nearcast_frozen": 1, "nearcast_region_drained_ratio us-east": 0.4375, "nearcast_region_drained_ratio eu-west": 0, "nearcast_region_shed_ratio us-east": 0.25,
+		"nearcast_region_state eu-west pinned-down": 1, "nearcast_region_state us-east up": 1, "nearcast_guard_held us-east www.geo.example.com.": 0,
+	} {
+		if x, ok := got[name]; !ok || x != want {
+			t.Errorf("%s is %v (there: %v), want %v", name, x, ok, want)
 		}
 	}
 }
