@@ -19,7 +19,7 @@ func newExplain() *cobra.Command {
 		Use:   "explain NAME --client IP",
 		Short: "Tell how a running director answers a client, and why",
 		Long: `Tell how a running director answers a name to a client, stage by stage: where the client is, what state
-each region is in, their order, the group that shares, and the pick.`,
+each region is in and what the guard makes of that, their order, the group that shares, whom it refuses, and the pick.`,
 		Example: `  nearcast explain www.geo.example.com --client 198.51.100.7
   nearcast explain www.geo.example.com --client 2001:db8::/48 --type AAAA --json`,
 		Args: cobra.ExactArgs(1),
