@@ -35,9 +35,10 @@ const (
 const (
 	interval   = time.Second
 	timeout    = 500 * time.Millisecond
-	fall, rise = 2, 2
+	fall       = 2
+	holdDown   = 5 * time.Second // the default
 	fallWindow = fall*interval + timeout
-	riseWindow = rise*interval + timeout
+	riseWindow = holdDown + interval + timeout // longer than rise checks
 )
 
 // A cluster is directors, agents and backends as real processes and sockets on loopback.

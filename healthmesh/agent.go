@@ -5,10 +5,8 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -16,17 +14,19 @@ import (
 // A Target is one endpoint to check.
 type Target struct {
 	ID       EndpointID
-	Name     string // for logs: "www.geo.example.com. 127.0.1.1"
-	Region   string
-	Service  string // absolute name
-	Endpoint string // address or host name
-	Check    Check  // with its defaults filled in; without a type, the target is not checked and not reported
+	Name     string  // for logs: "www.geo.example.com. 127.0.1.1"
+	Service  string  // absolute name
+	Region   string  // that the endpoint is in
+	Endpoint string  // address or host name
+	Checks   []Check // with their defaults filled in; without any, the target is neither checked nor reported
+	Need     int     // how many of Checks must succeed; 0: all
 
 	addr netip.Addr // of Endpoint, once the target is in a plan; invalid for a host name
 }
 
 // AgentOptions are what an agent does in its region.
 type AgentOptions struct {
+	Region   string // the agent's own
 	Targets  []Target
 	Load     LoadConfig
 	Capacity float64
@@ -51,7 +51,6 @@ func RunAgent(ctx context.Context, m *Mesh, o AgentOptions, reload <-chan AgentO
 func runAgent(ctx context.Context, publish func(Status), o AgentOptions, reload <-chan AgentOptions, changed <-chan struct{}, duties func() []Target) {
 	a := &checker{
 		publish: publish,
-		watches: make(map[string]*watch),
 		results: make(chan result),
 		loads:   make(chan reading),
 		slots:   make(chan struct{}, maxChecks),
@@ -89,69 +88,22 @@ type checker struct {
 	slots   chan struct{} // a token for each check that runs
 	running sync.WaitGroup
 
-	o        AgentOptions
-	duties   []Target          // of other regions
-	watches  map[string]*watch // by Target.key
-	stopLoad context.CancelFunc
-	load     float64
-	loadAt   time.Time // when it was read; zero: there is none
-	loadErr  string    // the last reading's error, "" if none
-	said     float64   // the load that was published last
+	o          AgentOptions
+	duties     []Target // of other regions
+	subjects   map[EndpointID]*subject
+	watches    map[string]*watch // by Target.key
+	suppressed uint32            // flips since the start
+	stopLoad   context.CancelFunc
+	load       float64
+	loadAt     time.Time // when it was read; zero: there is none
+	loadErr    string    // the last reading's error, "" if none
+	said       float64   // the load that was published last
 }
 
-// A watch is one check that runs again and again, for all targets with the same key. The checker's goroutine owns all
-// but what its own goroutine was started with.
-type watch struct {
-	targets []Target
-	stop    context.CancelFunc
-
-	state    State
-	reason   reason
-	opposing int // results in a row that speak against the state
-}
-
-// A result is the outcome of one check.
-type result struct {
-	watch *watch
-	ok    bool
-	why   reason
-}
-
-// adopt makes o what is done. Watches that o still has go on as they are.
+// adopt makes o what is done.
 func (a *checker) adopt(ctx context.Context, o AgentOptions) {
 	o.Log = cmp.Or(o.Log, slog.Default())
-	before := a.endpoints()
-	old := a.watches
-	a.watches = make(map[string]*watch, len(old))
-	count := 0
-	for _, t := range slices.Concat(o.Targets, a.duties) {
-		if t.Check.Type == "" {
-			continue
-		}
-		if count++; count > maxEndpoints {
-			o.Log.Error("endpoint is not checked, the region has too many", "endpoint", t.Name, "most", maxEndpoints)
-			continue
-		}
-		key := t.key()
-		w := a.watches[key]
-		if w == nil {
-			if w = old[key]; w != nil {
-				w.targets = nil
-				delete(old, key)
-			} else {
-				// The check of an endpoint changed: what is known of the endpoint stays, until the new check says otherwise.
-				known := before[t.ID]
-				w = &watch{state: known.State, reason: parseReason(known.Reason)}
-				a.start(ctx, w, newProbe(t))
-			}
-			a.watches[key] = w
-		}
-		w.targets = append(w.targets, t)
-	}
-	for _, w := range old {
-		w.stop()
-		w.targets = nil // a result on its way speaks of nothing
-	}
+	a.adoptTargets(ctx, o, time.Now())
 	if o.Load != a.o.Load {
 		a.startLoad(ctx, o.Load)
 	}
@@ -159,80 +111,10 @@ func (a *checker) adopt(ctx context.Context, o AgentOptions) {
 	a.tell()
 }
 
-// start runs p for w until w is stopped.
-func (a *checker) start(ctx context.Context, w *watch, p *probe) {
-	ctx, w.stop = context.WithCancel(ctx)
-	a.running.Go(func() {
-		if !sleep(ctx, rand.N(min(p.check.Interval, maxPhase))) {
-			return
-		}
-		tick := time.NewTicker(p.check.Interval)
-		defer tick.Stop()
-		for {
-			select {
-			case a.slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			ok, why := p.run(ctx)
-			<-a.slots
-			select {
-			case a.results <- result{w, ok, why}:
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-}
-
-// judge counts a result. The first one decides at once; after it, as many in a row as fall or rise says.
-func (a *checker) judge(r result) {
-	w := r.watch
-	now, needed := Down, 1
-	if r.ok {
-		now = Up
-	}
-	if len(w.targets) == 0 {
-		return
-	}
-	switch check := w.targets[0].Check; {
-	case w.state == now:
-		w.opposing = 0
-		return
-	case w.state == Up:
-		needed = check.Fall
-	case w.state == Down:
-		needed = check.Rise
-	}
-	if w.opposing++; w.opposing < needed {
-		return
-	}
-	for _, t := range w.targets {
-		a.o.Log.Info("endpoint", "endpoint", t.Name, "before", w.state.String(), "after", now.String(), "cause", r.why.String())
-	}
-	w.state, w.reason, w.opposing = now, r.why, 0
-	a.tell()
-}
-
-func (a *checker) endpoints() map[EndpointID]Endpoint {
-	all := make(map[EndpointID]Endpoint)
-	for _, w := range a.watches {
-		for _, t := range w.targets {
-			all[t.ID] = Endpoint{State: w.state, Reason: w.reason.String()}
-		}
-	}
-	return all
-}
-
 // tell publishes the state of the region.
 func (a *checker) tell() {
 	a.said = a.load
-	a.publish(Status{Capacity: a.o.Capacity, Load: a.load, HasLoad: !a.loadAt.IsZero(), Endpoints: a.endpoints()})
+	a.publish(Status{Capacity: a.o.Capacity, Load: a.load, HasLoad: !a.loadAt.IsZero(), Endpoints: a.endpoints(), Suppressed: a.suppressed})
 }
 
 // A reading is one outcome of reading the load.

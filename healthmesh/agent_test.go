@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,8 +39,8 @@ func newEndpoint(t *testing.T) *endpointServer {
 }
 
 func (e *endpointServer) target(t *testing.T, service string) Target {
-	check := Check{Type: checkHTTP, Port: port(t, e.Listener.Addr()), Interval: minInterval, Timeout: patience, Fall: 3, Rise: 2}
-	return Target{ID: ID(service, "a", "127.0.0.1"), Name: service + " 127.0.0.1", Service: service, Endpoint: "127.0.0.1", Check: check.withDefaults()}
+	check := Check{Type: checkHTTP, Port: port(t, e.Listener.Addr()), Interval: minInterval, Timeout: patience, Fall: 3, Rise: 2, HoldDown: minHold}
+	return Target{ID: ID(service, "a", "127.0.0.1"), Name: service + " 127.0.0.1", Service: service, Endpoint: "127.0.0.1", Checks: []Check{check.withDefaults()}}
 }
 
 // startAgent runs an agent until the test ends; the result waits for a status that it published.
@@ -94,28 +95,6 @@ func TestFallAndRise(t *testing.T) {
 	}
 }
 
-// A blip of fewer failures than fall changes nothing.
-func TestBlip(t *testing.T) {
-	a := &checker{o: AgentOptions{Log: slog.New(slog.DiscardHandler)}, watches: map[string]*watch{}}
-	told := 0
-	a.publish = func(Status) { told++ }
-	w := &watch{targets: []Target{{ID: 1, Check: Check{Fall: 3, Rise: 2}}}}
-	for i, c := range []struct {
-		ok   bool
-		want State
-	}{
-		{true, Up}, {false, Up}, {false, Up}, {true, Up}, {false, Up}, {false, Up}, {false, Down},
-		{true, Down}, {false, Down}, {true, Down}, {true, Up},
-	} {
-		if a.judge(result{watch: w, ok: c.ok}); w.state != c.want {
-			t.Fatalf("result %d: %v, want %v", i, w.state, c.want)
-		}
-	}
-	if told != 3 {
-		t.Errorf("told %d times, want for up, down and up", told)
-	}
-}
-
 // Endpoints that differ in nothing are checked once; a reload keeps what is known of those that stay.
 func TestReloadKeepsStates(t *testing.T) {
 	e := newEndpoint(t)
@@ -129,7 +108,8 @@ func TestReloadKeepsStates(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := first
-	gone.ID, gone.Check.Port = 5, port(t, dead.Addr())
+	gone.ID, gone.Checks = 5, slices.Clone(gone.Checks)
+	gone.Checks[0].Port = port(t, dead.Addr())
 	dead.Close()
 	reload <- AgentOptions{Targets: []Target{first, gone}, Capacity: 3, Log: slog.New(slog.DiscardHandler)}
 	published("the one that stays is up, the new one down", func(s Status) bool {
@@ -137,7 +117,8 @@ func TestReloadKeepsStates(t *testing.T) {
 		return s.Endpoints[first.ID].State == Up && s.Endpoints[5].State == Down && !twin && s.Capacity == 3
 	})
 	changed := first
-	changed.Check.Path = "/other"
+	changed.Checks = slices.Clone(changed.Checks)
+	changed.Checks[0].Path = "/other"
 	e.failing.Store(true)
 	reload <- AgentOptions{Targets: []Target{changed}, Log: slog.New(slog.DiscardHandler)}
 	published("what was known stays until the new check says otherwise", func(s Status) bool { return s.Endpoints[first.ID].State == Up && len(s.Endpoints) == 1 })

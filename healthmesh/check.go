@@ -4,30 +4,51 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
 )
 
 // Check is how an endpoint's health is measured, as the configuration file states it. Each check makes a connection of its
 // own, so that it sees what a new client would see.
 type Check struct {
-	// Type: http, https, tcp or dns. Optional: a service without a check is believed as long as its region's agents are heard.
-	// Redirects are not followed. The certificate of https must be valid for Host, as a client of the service would ask.
-	// A dns check asks for the SOA of Host over UDP; any answer with NOERROR is a success.
+	// Type: http, https, http2 (over TLS, or without it by prior knowledge), tcp, tls (the handshake alone), dns, grpc (the Check
+	// of grpc.health.v1), icmp (an echo), or exec (a program). Optional: a service without a check is believed as long as its
+	// region's agents are heard.
+	// Redirects are not followed. A dns check asks for the SOA of Host over UDP; any answer with NOERROR is a success.
+	// An icmp check needs the agent's group to be in the sysctl net.ipv4.ping_group_range, which holds for IPv6, too; else an
+	// agent that is started with the capability CAP_NET_RAW and whose file has an icmp check at the start keeps it.
 	Type string `mapstructure:"type"`
-	// Port to connect to, 1 to 65535. Optional: 80 for http, 443 for https, 53 for dns.
+	// Port to connect to, 1 to 65535; not for icmp and exec. Optional: 80 for http and for http2 without TLS, 443 for https and
+	// http2, 53 for dns.
 	Port int `mapstructure:"port"`
-	// Path to ask for, http and https. Optional, default "/".
+	// TLS: on or off, for http2 and grpc. Optional, default on.
+	TLS string `mapstructure:"tls"`
+	// Verify says whether the certificate must be valid for Host, as a client of the service would ask: on or off. Optional,
+	// default on. Either way a certificate that ends within 14 days is logged as a warning once a day.
+	Verify string `mapstructure:"verify"`
+	// Method of the request: GET, HEAD, OPTIONS or POST (with an empty body); http, https and http2. Optional, default GET.
+	Method string `mapstructure:"method"`
+	// Path to ask for; http, https and http2. Optional, default "/".
 	Path string `mapstructure:"path"`
-	// Host is the Host header and the TLS server name, or the name that a dns check asks for. Optional: the service's name,
-	// with "wildcard" for a "*".
+	// Host is the Host header and the TLS server name, or the name that a dns check asks for; not for tcp, icmp and exec.
+	// Optional: the service's name, with "wildcard" for a "*".
 	Host string `mapstructure:"host"`
-	// Status are the accepted codes, 100 to 599. Optional, default any from 200 to 399.
+	// Headers of the request, at most 16; http, https and http2. Optional.
+	Headers []Header `mapstructure:"headers"`
+	// Status are the accepted codes, 100 to 599; http, https and http2. Optional, default any from 200 to 399.
 	Status []int `mapstructure:"status"`
-	// Body is a text that the first 64 KiB of the body must contain. Optional.
+	// Body is a text that the first 64 KiB of the body must contain; http, https and http2. Optional.
 	Body string `mapstructure:"body"`
-	// Interval between checks, 100ms to 1h. Optional, default 1s.
+	// BodyRegexp is a regular expression (RE2) that the first 64 KiB of the body must match; http, https and http2. Optional.
+	BodyRegexp string `mapstructure:"body_regexp"`
+	// Service is the name that a grpc check asks about. Optional, default "": the server as a whole.
+	Service string `mapstructure:"service"`
+	// Command is the program of an exec check, by its absolute path, and its arguments, at most 64 in all; no shell reads it. Exit
+	// status 0 is a success, and of the first 4 KiB of output the first line is logged with a change. Agents of the region alone
+	// run it, with PATH, NEARCAST_ENDPOINT, NEARCAST_SERVICE and NEARCAST_REGION in the environment, as the agent's user and with
+	// no rights that the agent gave up: it can write to the agent's folders and /dev/null only. At the timeout it is killed
+	// with all of its process group. An agent may run programs only if its file has an exec check as it starts.
+	Command []string `mapstructure:"command"`
+	// Interval between checks, 100ms to 1h; each varies by a tenth, so that checks do not fall into step. Optional, default 1s.
 	Interval time.Duration `mapstructure:"interval"`
 	// Timeout of one check, 10ms to 1m. Optional, default 500ms.
 	Timeout time.Duration `mapstructure:"timeout"`
@@ -35,6 +56,17 @@ type Check struct {
 	Fall int `mapstructure:"fall"`
 	// Rise is how many successes in a row make it up again, 1 to 10. Optional, default 2.
 	Rise int `mapstructure:"rise"`
+	// HoldDown: an endpoint that fell also has no failure for so long before it is up again, 1ms to 10m. Each further fall
+	// doubles it, to 5m at most; each 5m without a fall halve it. Optional, default 5s.
+	HoldDown time.Duration `mapstructure:"hold_down"`
+}
+
+// Header is one header of a request.
+type Header struct {
+	// Name of the header. Host is a key of the check, and how the connection is used is not for headers to say.
+	Name string `mapstructure:"name"`
+	// Value of the header, at most 1024 bytes.
+	Value string `mapstructure:"value"`
 }
 
 // LoadConfig is where a region's load is read from.
@@ -52,101 +84,18 @@ type LoadConfig struct {
 	MaxAge time.Duration `mapstructure:"max_age"`
 }
 
-// The kinds of Check.
-const (
-	checkHTTP  = "http"
-	checkHTTPS = "https"
-	checkTCP   = "tcp"
-	checkDNS   = "dns"
-)
-
 // The bounds of a Check and of a LoadConfig.
 const (
 	minInterval, maxInterval = 100 * time.Millisecond, time.Hour
 	minTimeout, maxTimeout   = 10 * time.Millisecond, time.Minute
 	maxCount                 = 10 // of fall and rise
 	maxMaxAge                = 24 * time.Hour
-	maxText                  = 1024 // bytes of a path, host or text of a body
+	minHold, maxHold         = time.Millisecond, 10 * time.Minute
+	maxText                  = 1024 // bytes of a path, a header, a text of a body, or an argument
+	maxHeaders               = 16   // of one request
+	maxCommand               = 64   // a program and its arguments
 	defaultMaxAge            = 30 * time.Second
 )
-
-var defaultPorts = map[string]int{checkHTTP: 80, checkHTTPS: 443, checkDNS: 53}
-
-func (c Check) withDefaults() Check {
-	if c.Type == checkHTTP || c.Type == checkHTTPS {
-		c.Path = cmp.Or(c.Path, "/")
-	}
-	c.Port = cmp.Or(c.Port, defaultPorts[c.Type])
-	c.Interval = cmp.Or(c.Interval, time.Second)
-	c.Timeout = cmp.Or(c.Timeout, 500*time.Millisecond)
-	c.Fall, c.Rise = cmp.Or(c.Fall, 2), cmp.Or(c.Rise, 2)
-	return c
-}
-
-// Validate reports what is wrong with the check at key and returns it with its defaults filled in.
-func (c Check) Validate(key string, report Reporter) Check {
-	if c.Type == "" {
-		if !c.isZero() {
-			report(key+".type", c.Type, "http, https, tcp or dns")
-		}
-		return c
-	}
-	c = c.withDefaults()
-	web := c.Type == checkHTTP || c.Type == checkHTTPS
-	if !web && c.Type != checkTCP && c.Type != checkDNS {
-		report(key+".type", c.Type, "http, https, tcp or dns")
-		web = true // what else is wrong with it depends on what was meant
-	} else if c.Port < 1 || c.Port > 65535 {
-		report(key+".port", c.Port, "1 to 65535")
-	}
-	c.validateWeb(key, web, report)
-	if len(c.Host) > 255 || strings.ContainsAny(c.Host, " /:@\t\r\n") || c.Host != "" && c.Type == checkTCP {
-		report(key+".host", c.Host, "a host name of at most 255 bytes, not for tcp")
-	}
-	within(key+".interval", c.Interval, minInterval, maxInterval, report)
-	within(key+".timeout", c.Timeout, minTimeout, maxTimeout, report)
-	within(key+".fall", c.Fall, 1, maxCount, report)
-	within(key+".rise", c.Rise, 1, maxCount, report)
-	return c
-}
-
-// validateWeb reports what is wrong with the fields of http and https.
-func (c Check) validateWeb(key string, web bool, report Reporter) {
-	const onlyWeb = "only for http and https"
-	if !web {
-		if c.Path != "" {
-			report(key+".path", c.Path, onlyWeb)
-		}
-		if len(c.Status) > 0 {
-			report(key+".status", c.Status, onlyWeb)
-		}
-		if c.Body != "" {
-			report(key+".body", c.Body, onlyWeb)
-		}
-		return
-	}
-	if _, err := url.ParseRequestURI(c.Path); c.Path != "" && (err != nil || c.Path[0] != '/' || len(c.Path) > maxText) {
-		report(key+".path", c.Path, fmt.Sprintf(`a path that begins with "/", at most %d bytes`, maxText))
-	}
-	for i, code := range c.Status {
-		within(fmt.Sprintf("%s.status[%d]", key, i), code, 100, 599, report)
-	}
-	if len(c.Body) > maxText {
-		report(key+".body", c.Body, fmt.Sprintf("at most %d bytes", maxText))
-	}
-}
-
-func (c Check) isZero() bool {
-	return c.Port == 0 && c.Path == "" && c.Host == "" && len(c.Status) == 0 && c.Body == "" &&
-		c.Interval == 0 && c.Timeout == 0 && c.Fall == 0 && c.Rise == 0
-}
-
-func (c Check) accepts(status int) bool {
-	if len(c.Status) == 0 {
-		return status >= 200 && status <= 399
-	}
-	return slices.Contains(c.Status, status)
-}
 
 // Validate reports what is wrong with the load source at key and returns it with its defaults filled in.
 func (c LoadConfig) Validate(key string, report Reporter) LoadConfig {

@@ -88,8 +88,8 @@ func TestHTTPProbes(t *testing.T) {
 func probeOnce(t *testing.T, c Check) (bool, string) {
 	t.Helper()
 	c = c.Validate("check", func(key string, value any, accepted string) { t.Fatalf("%s: %v: %s", key, value, accepted) })
-	ok, why := newProbe(Target{Service: "www.geo.example.com.", Endpoint: "127.0.0.1", Check: c}).run(context.Background())
-	return ok, why.String()
+	o := newProbe(Target{Service: "www.geo.example.com.", Endpoint: "127.0.0.1"}, c).run(context.Background())
+	return o.state == Up, o.why.String()
 }
 
 func TestHTTPSProbes(t *testing.T) {
@@ -101,15 +101,15 @@ func TestHTTPSProbes(t *testing.T) {
 		t.Errorf("a certificate of its own: %v %s", ok, why)
 	}
 	check = check.withDefaults() // httptest's certificate is for example.com
-	p := newProbe(Target{Service: "www.geo.example.com.", Endpoint: "127.0.0.1", Check: check})
+	p := newProbe(Target{Service: "www.geo.example.com.", Endpoint: "127.0.0.1"}, check)
 	transport := p.web.Transport.(*http.Transport)
 	transport.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	if ok, why := p.run(context.Background()); !ok {
-		t.Errorf("a trusted certificate: %v", why)
+	if o := p.run(context.Background()); o.state != Up {
+		t.Errorf("a trusted certificate: %v", o.why)
 	}
 	transport.TLSClientConfig.ServerName = "other.example"
-	if ok, why := p.run(context.Background()); ok || why.String() != "tls: certificate is for another name" {
-		t.Errorf("another name: %v %v", ok, why)
+	if o := p.run(context.Background()); o.state != Down || o.why.String() != "tls: certificate is for another name" {
+		t.Errorf("another name: %v %v", o.state, o.why)
 	}
 }
 

@@ -50,7 +50,7 @@ func Test_the_default_settings_keep_their_promises(t *testing.T) {
 	for _, region := range []string{"a", "b", "c"} {
 		n := atDefaults(t, agentIn(region, d1, d2))
 		agents = append(agents, n)
-		target := Target{ID: ID("www.geo.example.com.", region, "127.0.0.1"), Service: "www.geo.example.com.", Endpoint: "127.0.0.1", Check: check}
+		target := Target{ID: ID("www.geo.example.com.", region, "127.0.0.1"), Service: "www.geo.example.com.", Endpoint: "127.0.0.1", Checks: []Check{check}}
 		endpoint[region] = target.ID
 		ctx, stop := context.WithCancel(context.Background())
 		var running sync.WaitGroup
@@ -72,7 +72,7 @@ func Test_the_default_settings_keep_their_promises(t *testing.T) {
 		keeps(t, 4*time.Second, directors, region+" is up", state(region, Up))
 	}
 	fall := time.Duration(check.Fall)*check.Interval + check.Timeout
-	rise := time.Duration(check.Rise)*check.Interval + check.Timeout
+	rise := max(time.Duration(check.Rise)*check.Interval, check.HoldDown) + check.Interval + check.Timeout
 	server.failing.Store(true)
 	keeps(t, 2*time.Second+fall, directors, "endpoint a is down", state("a", Down))
 	server.failing.Store(false)

@@ -1,55 +1,64 @@
 package healthmesh
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"os"
+	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
-const (
-	maxBody   = 64 << 10 // bytes of an answer that a check looks at
-	maxHeader = 64 << 10 // bytes of the header of an answer
-)
-
-// A probe runs one check of one endpoint.
+// A probe runs one check of one address: of an endpoint, or of a server behind one. Immutable.
 type probe struct {
-	check Check
-	addr  string // endpoint and port
-	host  string // Host header, TLS server name, or the name to ask for
-	web   *http.Client
+	target Target
+	check  Check
+	addr   string         // endpoint and port
+	host   string         // Host header, TLS server name, or the name to ask for
+	tlsc   *tls.Config    // of checks over TLS, else nil
+	body   *regexp.Regexp // nil: none
+	web    *http.Client   // of http, https, http2 and grpc, else nil
 }
 
-func newProbe(t Target) *probe {
-	p := &probe{check: t.Check, addr: net.JoinHostPort(t.Endpoint, strconv.Itoa(t.Check.Port)), host: t.host()}
-	p.web = &http.Client{
-		Transport: &http.Transport{
-			DisableKeepAlives:      true, // a kept connection would not see that nobody listens any more
-			DisableCompression:     true, // the body is looked at as it comes
-			MaxResponseHeaderBytes: maxHeader,
-			TLSClientConfig:        &tls.Config{ServerName: p.host},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// An outcome is what one run of a check found.
+type outcome struct {
+	state State // Unknown: the check could not be made, which says nothing of the endpoint
+	why   reason
+	text  string    // more of it for the log: the first line of a program, or why the check could not be made
+	ends  time.Time // of the certificate that was seen; zero: none was
+}
+
+// good and bad are the outcomes of a check that was made.
+func good(code reasonCode, detail uint16) outcome {
+	return outcome{state: Up, why: reason{code, detail}}
+}
+func bad(code reasonCode, detail uint16) outcome {
+	return outcome{state: Down, why: reason{code, detail}}
+}
+
+// newProbe makes a probe of t.Endpoint by a check with its defaults filled in; for another port, the caller sets c.Port.
+func newProbe(t Target, c Check) *probe {
+	p := &probe{target: t, check: c, addr: net.JoinHostPort(t.Endpoint, strconv.Itoa(c.Port)), host: t.host(c)}
+	if c.overTLS() {
+		p.tlsc = &tls.Config{ServerName: p.host, InsecureSkipVerify: c.Verify == "off"} // the operator's word
 	}
+	if c.BodyRegexp != "" {
+		p.body = regexp.MustCompile(c.BodyRegexp) // Validate has compiled it
+	}
+	p.web = p.client()
 	return p
 }
 
 // host is the name by which the endpoint is asked.
-func (t Target) host() string {
-	if t.Check.Host != "" {
-		return t.Check.Host
+func (t Target) host(c Check) string {
+	if c.Host != "" {
+		return c.Host
 	}
 	name := strings.TrimSuffix(t.Service, ".")
 	if rest, ok := strings.CutPrefix(name, "*"); ok {
@@ -59,38 +68,55 @@ func (t Target) host() string {
 }
 
 // key is equal for checks that differ in nothing, so that these are run once.
-func (t Target) key() string { return fmt.Sprintf("%q %q %+v", t.Endpoint, t.host(), t.Check) }
-
-// run checks once.
-func (p *probe) run(ctx context.Context) (ok bool, why reason) {
-	ctx, cancel := context.WithTimeout(ctx, p.check.Timeout)
-	defer cancel()
-	var err error
-	switch p.check.Type {
-	case checkTCP:
-		ok, why, err = p.tcp(ctx)
-	case checkDNS:
-		ok, why, err = p.dns(ctx)
-	default:
-		ok, why, err = p.http(ctx)
+func (t Target) key(c Check) string {
+	about := ""
+	if c.Type == checkExec {
+		about = t.Service + " " + t.Region // the program is told
 	}
-	if err != nil {
-		return false, classify(err)
-	}
-	return ok, why
+	return fmt.Sprintf("%q %q %q %+v", t.Endpoint, t.host(c), about, c)
 }
 
-func (p *probe) tcp(ctx context.Context) (bool, reason, error) {
+// run checks once.
+func (p *probe) run(ctx context.Context) outcome {
+	ctx, cancel := context.WithTimeout(ctx, p.check.Timeout)
+	defer cancel()
+	o, err := kinds[p.check.Type].probe(p, ctx)
+	if err != nil {
+		return classify(err)
+	}
+	return o
+}
+
+func (p *probe) tcp(ctx context.Context) (outcome, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", p.addr)
 	if err != nil {
-		return false, reason{}, err
+		return outcome{}, err
 	}
 	conn.Close() // nothing was written that could be lost
-	return true, reason{code: reasonConnected}, nil
+	return good(reasonConnected, 0), nil
 }
 
-func (p *probe) dns(ctx context.Context) (bool, reason, error) {
+func (p *probe) tls(ctx context.Context) (outcome, error) {
+	d := tls.Dialer{Config: p.tlsc}
+	conn, err := d.DialContext(ctx, "tcp", p.addr)
+	if err != nil {
+		return outcome{}, err
+	}
+	conn.Close() // nothing was written that could be lost
+	state := conn.(*tls.Conn).ConnectionState()
+	return good(reasonHandshake, 0).with(&state), nil
+}
+
+// with adds when the certificate of a connection ends.
+func (o outcome) with(s *tls.ConnectionState) outcome {
+	if s != nil && len(s.PeerCertificates) > 0 {
+		o.ends = s.PeerCertificates[0].NotAfter
+	}
+	return o
+}
+
+func (p *probe) dns(ctx context.Context) (outcome, error) {
 	query := new(dns.Msg).SetQuestion(dns.Fqdn(p.host), dns.TypeSOA)
 	query.RecursionDesired = false // the endpoint is asked for what it knows itself
 	client := dns.Client{Net: "udp", Timeout: p.check.Timeout}
@@ -98,92 +124,11 @@ func (p *probe) dns(ctx context.Context) (bool, reason, error) {
 	var netErr net.Error
 	switch {
 	case err != nil && !errors.As(err, &netErr):
-		return false, reason{code: reasonDNS}, nil
+		return bad(reasonDNS, 0), nil
 	case err != nil:
-		return false, reason{}, err
+		return outcome{}, err
+	case answer.Rcode != dns.RcodeSuccess:
+		return bad(reasonRcode, uint16(answer.Rcode)), nil
 	}
-	return answer.Rcode == dns.RcodeSuccess, reason{reasonRcode, uint16(answer.Rcode)}, nil
-}
-
-func (p *probe) http(ctx context.Context) (bool, reason, error) {
-	u, err := url.ParseRequestURI(p.check.Path)
-	if err != nil {
-		return false, reason{}, err
-	}
-	u.Scheme, u.Host = p.check.Type, p.addr
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return false, reason{}, err
-	}
-	req.Host = p.host
-	req.Header.Set("User-Agent", "nearcast-check")
-	answer, err := p.web.Do(req)
-	if err != nil {
-		return false, reason{}, err
-	}
-	defer answer.Body.Close()
-	status := reason{reasonStatus, uint16(answer.StatusCode)}
-	if !p.check.accepts(answer.StatusCode) {
-		return false, status, nil
-	}
-	if p.check.Body != "" {
-		body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody))
-		if err != nil {
-			return false, reason{}, err
-		}
-		if !bytes.Contains(body, []byte(p.check.Body)) {
-			return false, reason{code: reasonBody}, nil
-		}
-	}
-	return true, status, nil
-}
-
-// classify finds the reason in an error of net, tls, or http.
-func classify(err error) reason {
-	for _, c := range []struct {
-		is   bool
-		code reasonCode
-	}{
-		{isA[*net.DNSError](err), reasonResolve},
-		{isTimeout(err), reasonTimeout},
-		{errors.Is(err, syscall.ECONNREFUSED), reasonRefused},
-		{isOneOf(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT), reasonUnreachable},
-		{isA[x509.HostnameError](err), reasonTLSName},
-		{isA[x509.UnknownAuthorityError](err), reasonTLSIssuer},
-		{isExpired(err), reasonTLSExpired},
-		{isA[*tls.CertificateVerificationError](err) || isA[tls.RecordHeaderError](err) || isA[tls.AlertError](err), reasonTLS},
-		{isOneOf(err, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF), reasonReset},
-		// net/http has no type for these; what is not HTTP is told only in words.
-		{strings.Contains(err.Error(), "malformed HTTP"), reasonHTTP},
-		{strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"), reasonTLS},
-	} {
-		if c.is {
-			return reason{code: c.code}
-		}
-	}
-	return reason{code: reasonOther}
-}
-
-func isA[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
-}
-
-func isExpired(err error) bool {
-	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
-	return ok && invalid.Reason == x509.Expired
-}
-
-func isTimeout(err error) bool {
-	netErr, ok := errors.AsType[net.Error](err)
-	return ok && netErr.Timeout() || isOneOf(err, context.DeadlineExceeded, os.ErrDeadlineExceeded)
-}
-
-func isOneOf(err error, targets ...error) bool {
-	for _, t := range targets {
-		if errors.Is(err, t) {
-			return true
-		}
-	}
-	return false
+	return good(reasonRcode, dns.RcodeSuccess), nil
 }

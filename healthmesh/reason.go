@@ -3,7 +3,6 @@ package healthmesh
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -11,7 +10,7 @@ import (
 // A reason says in four bytes why a check ended as it did: what happened, and the number that goes with it.
 type reason struct {
 	code   reasonCode
-	detail uint16 // the status of an HTTP answer, the rcode of a DNS answer; else 0
+	detail uint16 // of codes that have one (details); else 0
 }
 
 type reasonCode uint8
@@ -35,6 +34,15 @@ const (
 	reasonTLSName                       // the certificate is for another name
 	reasonTLSIssuer                     // the certificate's issuer is not trusted
 	reasonOther                         // any other failure
+	reasonHandshake                     // tls: the handshake was done
+	reasonEcho                          // icmp: the echo came back
+	reasonServing                       // grpc: an answer came; detail is its serving status
+	reasonGRPC                          // grpc: the call failed; detail is its status
+	reasonNotGRPC                       // grpc: not an answer to the call
+	reasonNotHTTP2                      // http2: the other side does not speak it
+	reasonExit                          // exec: detail is the exit status, 128 and more for a signal
+	reasonUnable                        // the check could not be made, which says nothing of the endpoint
+	reasonFlapping                      // it succeeds, and is held down since it fell too often
 	reasonCodes                         // how many there are
 )
 
@@ -56,59 +64,70 @@ var reasonTexts = [reasonCodes]string{
 	reasonTLSName:     "tls: certificate is for another name",
 	reasonTLSIssuer:   "tls: certificate's issuer is not trusted",
 	reasonOther:       "failed",
+	reasonHandshake:   "tls: handshake done",
+	reasonEcho:        "echo",
+	reasonServing:     "grpc: ",
+	reasonGRPC:        "grpc: failed: ",
+	reasonNotGRPC:     "not a grpc answer",
+	reasonNotHTTP2:    "not an http/2 answer",
+	reasonExit:        "exit ",
+	reasonUnable:      "could not be checked",
+	reasonFlapping:    "flapping: held down",
 }
 
-// The largest details: what HTTP and DNS (RFC 6895, extended rcodes have 12 bits) can say.
-const (
-	maxStatus = 999
-	maxRcode  = 4095
-)
+// A detail is what the number of a reason can be.
+type detail struct {
+	max  uint16
+	name func(uint16) string
+}
 
-func (r reason) valid() bool {
-	switch r.code {
-	case reasonStatus:
-		return r.detail <= maxStatus
-	case reasonRcode:
-		return r.detail <= maxRcode
+// The details: what HTTP, DNS (RFC 6895, extended rcodes have 12 bits), gRPC and processes can say.
+var details = map[reasonCode]detail{
+	reasonStatus:  {999, number},
+	reasonRcode:   {4095, rcode},
+	reasonServing: {uint16(len(servings) - 1), func(n uint16) string { return servings[n] }},
+	reasonGRPC:    {uint16(len(grpcStatuses) - 1), func(n uint16) string { return grpcStatuses[n] }},
+	reasonExit:    {255, number},
+}
+
+func number(n uint16) string { return strconv.Itoa(int(n)) }
+
+func rcode(n uint16) string {
+	if name, ok := dns.RcodeToString[int(n)]; ok {
+		return name
 	}
-	return r.code < reasonCodes && r.detail == 0
+	return "rcode " + number(n)
 }
+
+func (r reason) valid() bool { return r.code < reasonCodes && r.detail <= details[r.code].max }
 
 // String is the text of Endpoint.Reason: "connection refused", "status 503", "dns: SERVFAIL".
 func (r reason) String() string {
-	switch {
-	case r.code == reasonStatus:
-		return reasonTexts[r.code] + strconv.Itoa(int(r.detail))
-	case r.code == reasonRcode:
-		if name, ok := dns.RcodeToString[int(r.detail)]; ok {
-			return reasonTexts[r.code] + name
-		}
-		return reasonTexts[r.code] + "rcode " + strconv.Itoa(int(r.detail))
-	case r.code < reasonCodes:
-		return reasonTexts[r.code]
+	if !r.valid() {
+		return fmt.Sprintf("reason %d", r.code)
 	}
-	return fmt.Sprintf("reason %d", r.code)
+	if d, ok := details[r.code]; ok {
+		return reasonTexts[r.code] + d.name(r.detail)
+	}
+	return reasonTexts[r.code]
 }
+
+// reasonsByText are all reasons by their texts, some 5,500.
+var reasonsByText = func() map[string]reason {
+	all := make(map[string]reason)
+	for code := range reasonCodes {
+		for n := range details[code].max + 1 {
+			r := reason{code, n}
+			all[r.String()] = r
+		}
+	}
+	return all
+}()
 
 // parseReason is the inverse of String; a text of another kind becomes "failed".
 func parseReason(text string) reason {
-	if rest, ok := strings.CutPrefix(text, reasonTexts[reasonStatus]); ok {
-		if n, err := strconv.ParseUint(rest, 10, 16); err == nil && n <= maxStatus {
-			return reason{reasonStatus, uint16(n)}
-		}
-	}
-	if rest, ok := strings.CutPrefix(text, reasonTexts[reasonRcode]); ok {
-		if n, ok := dns.StringToRcode[rest]; ok {
-			return reason{reasonRcode, uint16(n)}
-		}
-		if n, err := strconv.ParseUint(strings.TrimPrefix(rest, "rcode "), 10, 16); err == nil && n <= maxRcode {
-			return reason{reasonRcode, uint16(n)}
-		}
-	}
-	for code, t := range reasonTexts {
-		if t == text && reasonCode(code) != reasonStatus && reasonCode(code) != reasonRcode {
-			return reason{code: reasonCode(code)}
-		}
+	if r, ok := reasonsByText[text]; ok {
+		return r
 	}
 	return reason{code: reasonOther}
 }

@@ -31,14 +31,15 @@ ends it, and takes its region's evidence back at once.`,
 			log := newLog()
 			role := "agent-" + region
 			from := source{path, over, region}
-			if err := from.confine(role, log); err != nil {
+			rights, err := from.confine(role, log)
+			if err != nil {
 				return err
 			}
 			l, err := from.load(nil)
 			if err != nil {
 				return err
 			}
-			a := &agent{source: from, name: over.node(role, l), state: stateDir(l.State, role, l.Mesh.Listen), log: log, loaded: l}
+			a := &agent{source: from, name: over.node(role, l), state: stateDir(l.State, role, l.Mesh.Listen), rights: rights, log: log, loaded: l}
 			return a.run(ctx)
 		},
 	}
@@ -55,6 +56,7 @@ type agent struct {
 	name   string // in the mesh
 	state  string // this node's state folder
 	log    *slog.Logger
+	rights rights  // that it kept as it started
 	loaded *loaded // owned by reloadLoop once run has begun
 }
 
@@ -70,7 +72,7 @@ func (a *agent) run(ctx context.Context) error {
 	reload := make(chan healthmesh.AgentOptions)
 	group, running := errgroup.WithContext(ctx)
 	o := a.options(a.loaded)
-	group.Go(dropCapabilities) // the mesh is bound
+	group.Go(func() error { return dropCapabilities(a.rights) }) // the mesh is bound
 	group.Go(func() error { healthmesh.RunAgent(running, m, o, reload); return nil })
 	group.Go(func() error { return a.reloadLoop(running, m, reload) })
 	a.log.Info("reporting", "region", a.source.agent, "targets", len(o.Targets))
@@ -82,7 +84,7 @@ func (a *agent) run(ctx context.Context) error {
 
 func (a *agent) options(l *loaded) healthmesh.AgentOptions {
 	r, _ := l.region(a.source.agent)
-	return healthmesh.AgentOptions{Targets: l.targets(a.source.agent), Load: r.Load, Capacity: r.Capacity, Log: a.log}
+	return healthmesh.AgentOptions{Region: a.source.agent, Targets: l.targets(a.source.agent), Load: r.Load, Capacity: r.Capacity, Log: a.log}
 }
 
 // reloadLoop loads the file again on SIGHUP and on a change; a bad file leaves the old state.
@@ -103,6 +105,9 @@ func (a *agent) reloadLoop(ctx context.Context, m *healthmesh.Mesh, reload chan<
 		if err != nil {
 			a.log.Error("reload refused; the old state stays", "error", err)
 			continue
+		}
+		if a.source.rights(&next.Config).programs && !a.rights.programs {
+			a.log.Warn("checks of type exec need a restart: an agent that starts without any gives up the right to run programs")
 		}
 		a.loaded = next
 		w.Watch(next.Files, next.seen)

@@ -82,6 +82,11 @@ type Service struct {
 	zones.ServiceConfig `mapstructure:",squash"`
 	// Check is how its endpoints are measured. Optional: without a check, a region's endpoints are up while its agents are heard.
 	Check healthmesh.Check `mapstructure:"check"`
+	// Checks, in place of check: several for each endpoint, at most 8.
+	Checks []healthmesh.Check `mapstructure:"checks"`
+	// Need is how many of the checks must succeed for an endpoint to be up: all, any, or a number. Where it depends on checks that
+	// could not be made, the endpoint is unknown. Optional, default all; only beside checks.
+	Need healthmesh.Need `mapstructure:"need"`
 }
 
 // Catalog is how the members of a catalog are served.

@@ -123,7 +123,7 @@ func TestProblems(t *testing.T) {
 		"no database":          {testConfig + "geo: {database: gone.mmdb}\n", []string{`:14: geo.database: gone.mmdb: `}},
 		"two databases":        {testConfig + "geo: {database: [gone.mmdb, nosoa]}\n", []string{`:14: geo.database[0]: gone.mmdb: `, `:14: geo.database[1]: nosoa: not a MaxMind DB`}},
 		"an override":          {testConfig + "geo: {overrides: o.csv}\n", []string{`:14: geo.overrides: o.csv:2: "mars"; accepted: a region of the configuration file`}},
-		"check":                {with("type: http", "type: htp"), []string{`:10: zones[0].services[0].check.type: htp; accepted: http, https, tcp or dns`}},
+		"check":                {with("type: http", "type: htp"), []string{`:10: zones[0].services[0].check.type: htp; accepted: http, https, http2, tcp, tls, dns, grpc, icmp or exec`}},
 		"gossip without a key": {testConfig + "mesh: {listen: 192.0.2.1:7946}\n", []string{`:14: mesh.key_file: ""; accepted: a key file`}},
 		"a token too short":    {testConfig + "admin_token_file: token\n", []string{`:14: admin_token_file: `}},
 		"copies beside this":   {testConfig + "  - {name: fed.example.com, file: fed.zone, primaries: [{address: '192.0.2.1:53'}]}\n", []string{`, which has `}},

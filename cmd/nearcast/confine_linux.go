@@ -15,17 +15,19 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// What a confined process may do to files, where the kernel has Landlock: neither run a program, nor make a link, a
-// device or a socket anywhere.
+// What a confined process may do to files, where the kernel has Landlock: neither make a link, a device or a socket anywhere,
+// nor run a program, unless that is what it is for.
 const (
 	mayRead  landlock.AccessFSSet = ll.AccessFSReadFile | ll.AccessFSReadDir
 	mayWrite landlock.AccessFSSet = mayRead | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSRemoveFile | ll.AccessFSMakeReg | ll.AccessFSMakeDir
+	mayRun   landlock.AccessFSSet = mayRead | ll.AccessFSExecute
+	mayFill  landlock.AccessFSSet = ll.AccessFSReadFile | ll.AccessFSWriteFile
 )
 
 // confine gives up what a node does not need: root, if it is to be another user; the capabilities but those to bind, until
-// dropCapabilities; and, where the kernel has Landlock, to run programs, and to write anywhere but in these folders. They are made
+// dropCapabilities; and, where the kernel has Landlock, to run programs unless keep says so, and to write anywhere but in these folders. They are made
 // if they are not there. It comes before anything in folders of that user is opened, which may be links that lead elsewhere.
-func confine(name string, writable []string) error {
+func confine(name string, writable []string, keep rights) error {
 	if err := dropBounds(); err != nil {
 		return fmt.Errorf("capabilities: %w", err)
 	}
@@ -34,7 +36,7 @@ func confine(name string, writable []string) error {
 			return fmt.Errorf("user %s: %w", name, err)
 		}
 	}
-	if err := keepCapabilities(cap.NET_BIND_SERVICE, cap.NET_ADMIN); err != nil { // ports below 1024, large read buffers
+	if err := keepCapabilities(append(keep.capabilities(), cap.NET_BIND_SERVICE, cap.NET_ADMIN)...); err != nil { // ports below 1024, large read buffers
 		return fmt.Errorf("capabilities: %w", err)
 	}
 	if name != "" && os.Geteuid() != 0 && unix.Setuid(0) == nil {
@@ -48,15 +50,27 @@ func confine(name string, writable []string) error {
 			return err
 		}
 	}
-	if err := landlock.V5.BestEffort().RestrictPaths(landlock.PathAccess(mayRead, "/"), landlock.PathAccess(mayWrite, writable...)); err != nil {
+	rules := []landlock.Rule{landlock.PathAccess(mayRead, "/"), landlock.PathAccess(mayWrite, writable...)}
+	if keep.programs { // these write what nobody reads, as shells do
+		rules = append(rules, landlock.PathAccess(mayRun, "/"), landlock.PathAccess(mayFill, "/dev/null"))
+	}
+	if err := landlock.V5.BestEffort().RestrictPaths(rules...); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
 	return nil
 }
 
-// dropCapabilities leaves the process none of them, once its sockets are bound.
-func dropCapabilities() error {
-	if err := keepCapabilities(); err != nil {
+// capabilities are what these rights need for as long as the process runs: raw sockets, where those for pings are not allowed.
+func (r rights) capabilities() []cap.Value {
+	if r.echoes {
+		return []cap.Value{cap.NET_RAW}
+	}
+	return nil
+}
+
+// dropCapabilities leaves the process none of them but for keep, once its sockets are bound.
+func dropCapabilities(keep rights) error {
+	if err := keepCapabilities(keep.capabilities()...); err != nil {
 		return fmt.Errorf("capabilities: %w", err)
 	}
 	return nil

@@ -129,12 +129,12 @@ func confined(dir, user string) {
 		file := zones.Confirmation(path("made/copies/zone"))
 		tell("another's file", errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600), os.Chown(file, 65534, 65534)))
 	}
-	if err := confine(user, []string{path("state/director"), path("made/copies")}); err != nil {
+	if err := confine(user, []string{path("state/director"), path("made/copies")}, rights{}); err != nil {
 		tell("confine", err)
 		os.Exit(1)
 	}
 	bind("bind")
-	tell("drop", dropCapabilities())
+	tell("drop", dropCapabilities(rights{}))
 	bind("bind, once bound")
 	_, err := os.ReadFile(path("config"))
 	tell("read config", err)
@@ -167,7 +167,7 @@ func confined(dir, user string) {
 // Root makes nothing through what another user put in its way, and gives away nothing that is there.
 func TestConfineFollowsNobody(t *testing.T) {
 	if dir := os.Getenv("NEARCAST_CONFINED"); dir != "" {
-		fmt.Println(confine("nobody", []string{filepath.Join(dir, os.Getenv("NEARCAST_CONFINED_FOLDER"))}))
+		fmt.Println(confine("nobody", []string{filepath.Join(dir, os.Getenv("NEARCAST_CONFINED_FOLDER"))}, rights{}))
 		return
 	}
 	if os.Geteuid() != 0 {

@@ -87,7 +87,7 @@ func (d *director) run(ctx context.Context, ready func()) (err error) {
 		return err
 	}
 	if d.alone {
-		if err := dropCapabilities(); err != nil {
+		if err := dropCapabilities(rights{}); err != nil {
 			return errors.Join(err, d.dns.Close())
 		}
 	}

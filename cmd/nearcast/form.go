@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"fmt"
 	"maps"
 	"reflect"
@@ -26,6 +27,10 @@ func (d *document) match(n *yaml.Node, t reflect.Type, path string) {
 	case t == reflect.TypeFor[time.Duration]():
 		if v, err := time.ParseDuration(n.Value); err != nil || v <= 0 || n.Tag != "!!str" {
 			d.wrong(n, path, "a duration above 0 such as 1s, 500ms or 2h")
+		}
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+		if err := reflect.New(t).Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+			d.wrong(n, path, err.Error())
 		}
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		d.matchKeys(n, fieldsOf(t), path)

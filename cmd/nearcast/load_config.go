@@ -41,15 +41,16 @@ type source struct {
 type loaded struct {
 	Config
 	Set    *zones.Set
-	Files  []string            // that it was read from
-	seen   string              // stamp of Files; "" if one of them changed while it was read
-	table  *geo.Table          // nil for an agent
-	dns    *dnsserver.Settings // nil for an agent
-	stamp  string              // of what the table was made from
-	checks []healthmesh.Check  // by position in Set.Services
-	token  string              // that orders from other hosts bear, "" if there is none
-	keyed  string              // stamp of the mesh's key file and of the identity's
-	plan   *healthmesh.Plan    // of the whole file
+	Files  []string             // that it was read from
+	seen   string               // stamp of Files; "" if one of them changed while it was read
+	table  *geo.Table           // nil for an agent
+	dns    *dnsserver.Settings  // nil for an agent
+	stamp  string               // of what the table was made from
+	checks [][]healthmesh.Check // by position in Set.Services
+	needs  []int                // likewise: how many of checks must succeed, 0 for all
+	token  string               // that orders from other hosts bear, "" if there is none
+	keyed  string               // stamp of the mesh's key file and of the identity's
+	plan   *healthmesh.Plan     // of the whole file
 	self   *healthmesh.Identity
 
 	dir           string // what paths are relative to, absolute
@@ -218,9 +219,9 @@ func (l *loaded) zones(c *Config, d *document) []zones.ZoneConfig {
 	var all []zones.ZoneConfig
 	for i, z := range c.Zones {
 		for j, svc := range z.Services {
-			check := svc.Check.Validate(fmt.Sprintf("zones[%d].services[%d].check", i, j), d.report)
-			svc.Checked = check.Type != ""
-			l.checks = append(l.checks, check)
+			checks := svc.validChecks(fmt.Sprintf("zones[%d].services[%d]", i, j), d.report)
+			svc.Checked = len(checks) > 0
+			l.checks, l.needs = append(l.checks, checks), append(l.needs, int(svc.Need))
 			z.ZoneConfig.Services = append(z.ZoneConfig.Services, svc.ServiceConfig)
 		}
 		z.ZoneConfig.Fed, z.ZoneConfig.Catalog = len(z.Primaries) > 0, z.Catalog != nil
@@ -312,7 +313,8 @@ func (l *loaded) targets(region string) []healthmesh.Target {
 			}
 			for _, e := range m.Endpoints() {
 				all = append(all, healthmesh.Target{
-					ID: healthmesh.ID(svc.Name, region, e), Region: region, Name: svc.Name + " " + e, Service: svc.Name, Endpoint: e, Check: l.checks[i],
+					ID: healthmesh.ID(svc.Name, region, e), Name: svc.Name + " " + e, Service: svc.Name, Region: region, Endpoint: e,
+					Checks: l.checks[i], Need: l.needs[i],
 				})
 			}
 		}
@@ -378,7 +380,7 @@ func decodeConfig(data []byte, d *document) (*Config, error) {
 	var c Config
 	err := v.UnmarshalExact(&c, func(o *mapstructure.DecoderConfig) {
 		o.WeaklyTypedInput = false
-		o.DecodeHook = mapstructure.ComposeDecodeHookFunc(oneOrMore, mapstructure.StringToTimeDurationHookFunc())
+		o.DecodeHook = mapstructure.ComposeDecodeHookFunc(oneOrMore, mapstructure.StringToTimeDurationHookFunc(), mapstructure.TextUnmarshallerHookFunc())
 	})
 	if err != nil && len(d.problems) == 0 { // match has told what is not of the form, with more to say
 		return nil, fmt.Errorf("%s: %w", d.file, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -54,18 +55,19 @@ func makeReference(t *testing.T) string {
 	docs := comments(t, ".", "../../zones", "../../geo", "../../healthmesh", "../../dnsserver")
 	var b strings.Builder
 	b.WriteString(referenceHead)
-	writeKeys(t, &b, docs, reflect.TypeFor[Config](), "")
+	writeKeys(t, &b, docs, reflect.TypeFor[Config](), "", map[reflect.Type]string{})
 	return b.String()
 }
 
-// writeKeys writes the keys of a type, in the order of its declaration; a part of the form is followed by its own.
-func writeKeys(t *testing.T, b *strings.Builder, docs map[string]string, typ reflect.Type, path string) {
+// writeKeys writes the keys of a type, in the order of its declaration; a part of the form is followed by its own, unless
+// these were written before, at the path in written.
+func writeKeys(t *testing.T, b *strings.Builder, docs map[string]string, typ reflect.Type, path string, written map[reflect.Type]string) {
 	t.Helper()
 	for i := range typ.NumField() {
 		f := typ.Field(i)
 		name, squash, _ := strings.Cut(f.Tag.Get("mapstructure"), ",")
 		if squash != "" {
-			writeKeys(t, b, docs, f.Type, path)
+			writeKeys(t, b, docs, f.Type, path, written)
 			continue
 		}
 		if name == "-" {
@@ -86,9 +88,14 @@ func writeKeys(t *testing.T, b *strings.Builder, docs map[string]string, typ ref
 		if path == "" {
 			fmt.Fprintf(b, "## %s\n\n", name)
 		}
+		first := written[inner]
+		if first != "" {
+			doc += " Its keys are those of `" + first + "`."
+		}
 		fmt.Fprintf(b, "**`%s`** %s. %s\n\n", key, typeName(inner, list), strings.Join(strings.Fields(doc), " "))
-		if inner.Kind() == reflect.Struct {
-			writeKeys(t, b, docs, inner, key+list)
+		if inner.Kind() == reflect.Struct && first == "" {
+			written[inner] = key + list
+			writeKeys(t, b, docs, inner, key+list, written)
 		}
 	}
 }
@@ -97,6 +104,8 @@ func typeName(t reflect.Type, list string) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		return "duration"
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+		return "text or whole number"
 	case list != "":
 		return "list of mappings"
 	case t.Kind() == reflect.Slice:

@@ -12,19 +12,19 @@ import (
 )
 
 // confine makes the process what it stays: the user that the configuration names, with the right to write to the folders of
-// its state and its copies. All that follows is read and written as that user, at the start as at every reload.
-func (s source) confine(role string, log *slog.Logger) error {
+// its state and its copies. All that follows is read and written as that user, at the start as at every reload. It returns what rights were kept.
+func (s source) confine(role string, log *slog.Logger) (rights, error) {
 	d, c, err := parseConfig(s.path)
 	if err != nil {
-		return err
+		return rights{}, err
 	}
 	if err := d.err(); err != nil {
-		return s.allProblems(err)
+		return rights{}, s.allProblems(err)
 	}
 	s.over.apply(c)
 	dir, err := filepath.Abs(filepath.Dir(s.path))
 	if err != nil {
-		return err
+		return rights{}, err
 	}
 	var writable []string
 	if s.agent == "" {
@@ -33,8 +33,9 @@ func (s source) confine(role string, log *slog.Logger) error {
 	if c.Mesh.Listen != "" {
 		writable = append(writable, stateDir(absolute(dir, cmp.Or(c.State, defaultState)), role, c.Mesh.Listen))
 	}
-	if err := confine(c.User, writable); err != nil {
-		return err
+	keep := s.rights(c)
+	if err := confine(c.User, writable, keep); err != nil {
+		return rights{}, err
 	}
 	if c.User != "" {
 		log.Info("what follows is read and written as another user", "user", c.User)
@@ -42,7 +43,7 @@ func (s source) confine(role string, log *slog.Logger) error {
 	if os.Geteuid() == 0 {
 		log.Warn("running as root: `user` in the configuration names whom to become")
 	}
-	return nil
+	return keep, nil
 }
 
 // allProblems is what the loader says of a configuration that is not of the form, which has other problems, too.

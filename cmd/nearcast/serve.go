@@ -27,7 +27,7 @@ closest to the client. SIGHUP and a change of any file reload everything or noth
 			defer stop()
 			log := newLog()
 			from := source{path: path, over: over}
-			if err := from.confine("director", log); err != nil {
+			if _, err := from.confine("director", log); err != nil {
 				return err
 			}
 			l, err := from.load(nil)

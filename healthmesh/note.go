@@ -1,0 +1,84 @@
+package healthmesh
+
+import "time"
+
+// What an agent logs of checks beside changes of state, each once.
+
+const (
+	certSoon  = 14 * 24 * time.Hour // until a certificate ends: it is worth a warning
+	certAgain = 24 * time.Hour      // between warnings of one that still ends soon
+	certPause = time.Hour           // at least between lines: servers of one endpoint may have several certificates
+)
+
+// An expiry is what was logged of a watch's certificate.
+type expiry struct {
+	told time.Time // when; zero: never
+	ends time.Time // what was said
+	soon bool
+}
+
+// noteCertificate warns of a certificate that ends soon, and tells when it no longer does.
+func (a *checker) noteCertificate(r result) {
+	c := &r.watch.cert
+	if r.ends.IsZero() || !c.told.IsZero() && r.at.Sub(c.told) < certPause {
+		return
+	}
+	soon := r.ends.Before(r.at.Add(certSoon)) // by the wall clock, as certificates are
+	again := !r.ends.Equal(c.ends) || r.at.Sub(c.told) >= certAgain
+	switch {
+	case soon && again:
+		for _, s := range r.watch.users {
+			a.o.Log.Warn("certificate ends soon", "endpoint", s.Name, "ends", r.ends, "left", r.ends.Sub(r.at).Round(time.Minute))
+		}
+	case !soon && c.soon:
+		for _, s := range r.watch.users {
+			a.o.Log.Info("certificate was renewed", "endpoint", s.Name, "ends", r.ends, "before", c.ends)
+		}
+	default:
+		return
+	}
+	*c = expiry{r.at, r.ends, soon}
+}
+
+// noteUnable tells when a check can no longer be made, and why, and when it can be again.
+func (a *checker) noteUnable(r result) {
+	now := ""
+	if r.state == Unknown {
+		now = r.text
+	}
+	w := r.watch
+	if now == w.unable {
+		return
+	}
+	for _, s := range w.users {
+		if now != "" {
+			a.o.Log.Error("check cannot be made, which says nothing of the endpoint", "endpoint", s.Name, "type", w.check.Type, "error", now)
+		} else {
+			a.o.Log.Info("check can be made again", "endpoint", s.Name, "type", w.check.Type)
+		}
+	}
+	w.unable = now
+}
+
+// noteFlaps counts a flip that was suppressed, and tells when that begins and ends. before and flips are the watch's state and
+// suppressed flips before the result. It says whether one was suppressed.
+func (a *checker) noteFlaps(r result, before State, flips uint32) (suppressed bool) {
+	w := r.watch
+	switch {
+	case w.damper.suppressed > flips:
+		a.suppressed++
+		if flips > 0 {
+			return true
+		}
+		for _, s := range w.users {
+			a.o.Log.Warn("endpoint flaps, it is held down", "endpoint", s.Name, "type", w.check.Type, "until_good_for", w.damper.hold)
+		}
+		return true
+	case w.state == Up && before != Up && flips > 0:
+		for _, s := range w.users {
+			a.o.Log.Info("endpoint no longer flaps", "endpoint", s.Name, "type", w.check.Type, "suppressed", flips)
+		}
+		w.damper.suppressed = 0
+	}
+	return false
+}

@@ -1,0 +1,275 @@
+package healthmesh
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// A watch is one check that runs again and again, for all targets that have it. The checker's goroutine owns it.
+type watch struct {
+	check Check
+	stop  context.CancelFunc
+	users []*subject
+
+	state    State
+	reason   reason
+	decided  bool  // a check has said up or down
+	towards  State // what the last results speak for, other than state
+	opposing int   // how many in a row
+	held     bool  // rise was reached, and the damper holds
+	damper   damper
+	unable   string // why the check could not be made the last time, "" if it could
+	cert     expiry
+}
+
+func newWatch(c Check, known State, why reason) *watch {
+	return &watch{check: c, state: known, reason: why, decided: known != Unknown, damper: damper{least: c.HoldDown}}
+}
+
+// A result is the outcome of one check, and when it came.
+type result struct {
+	watch *watch
+	outcome
+	at time.Time
+}
+
+// take counts a result, and says whether the state or the reason changed. The first decides at once; after it, as many in a row
+// as fall or rise says, and for a rise the damper, too.
+func (w *watch) take(o outcome, now time.Time) (changed bool) {
+	if o.state == Down {
+		w.damper.failed = now
+		if w.held {
+			w.damper.suppress(now)
+		}
+	}
+	if o.state == w.state {
+		changed = (w.held || o.state == Unknown) && w.reason != o.why
+		if changed {
+			w.reason = o.why
+		}
+		w.held, w.opposing = false, 0
+		return changed
+	}
+	if o.state != w.towards {
+		w.towards, w.opposing = o.state, 0
+	}
+	if w.opposing++; w.opposing < w.needed(o.state) {
+		return false
+	}
+	if o.state == Up && w.damper.held(now) {
+		return w.hold(now)
+	}
+	if o.state == Down {
+		w.damper.fall(now)
+	}
+	w.state, w.reason, w.opposing, w.held = o.state, o.why, 0, false
+	w.decided = w.decided || o.state != Unknown
+	return true
+}
+
+// needed is how many results in a row a change takes.
+func (w *watch) needed(to State) int {
+	switch {
+	case !w.decided:
+		return 1
+	case to == Up:
+		return w.check.Rise
+	}
+	return w.check.Fall
+}
+
+// hold keeps an endpoint down that would be up. A first fall is no flapping: the reason of the fall stays.
+func (w *watch) hold(now time.Time) (changed bool) {
+	w.held = true
+	flapping := reason{code: reasonFlapping}
+	if changed = w.damper.flaps(now) && w.reason != flapping; changed {
+		w.reason = flapping
+	}
+	return changed
+}
+
+// A subject is a target with the watches of its checks. The checker's goroutine owns it.
+type subject struct {
+	Target
+	watches []*watch // in the order of Checks
+
+	state  State
+	reason reason
+	at     time.Time // when state became so
+}
+
+// combine is what the checks say together of an endpoint, where n are made and need of them must succeed:
+//
+//	up                          down                       the endpoint is
+//	need or more                any                        up
+//	fewer                       more than n - need         down: need cannot be reached
+//	fewer                       n - need or fewer          unknown: it depends on checks that are unknown
+//
+// The reason is that of the first check that is as the endpoint is.
+func (s *subject) combine() (State, reason) {
+	var count [Down + 1]int
+	var why [Down + 1]reason
+	for _, w := range s.watches {
+		if count[w.state] == 0 {
+			why[w.state] = w.reason
+		}
+		count[w.state]++
+	}
+	need := len(s.watches)
+	if s.Need > 0 {
+		need = min(s.Need, need) // checks that are not for this agent are not counted
+	}
+	switch {
+	case count[Up] >= need:
+		return Up, why[Up]
+	case count[Down] > len(s.watches)-need:
+		return Down, why[Down]
+	}
+	return Unknown, why[Unknown]
+}
+
+// checksOf are the checks of a target that this agent makes: programs are run in their own region alone.
+func (o AgentOptions) checksOf(t Target) []Check {
+	var all []Check
+	for _, c := range t.Checks {
+		if c.Type != "" && (c.Type != checkExec || t.Region == o.Region) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// adoptTargets makes o's targets what is watched. Watches that it still has go on as they are.
+func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Time) {
+	known, old := a.subjects, a.watches
+	a.subjects, a.watches = make(map[EndpointID]*subject, len(o.Targets)+len(a.duties)), make(map[string]*watch, len(old))
+	for _, w := range old {
+		w.users = nil // a result on its way of one that is stopped speaks of nothing
+	}
+	for _, t := range slices.Concat(o.Targets, a.duties) {
+		checks := o.checksOf(t)
+		if len(checks) == 0 {
+			continue
+		}
+		if len(a.subjects) >= maxEndpoints {
+			o.Log.Error("endpoint is not checked, there are too many", "endpoint", t.Name, "most", maxEndpoints)
+			continue
+		}
+		s := &subject{Target: t, at: now}
+		if k := known[t.ID]; k != nil {
+			s.state, s.reason, s.at = k.state, k.reason, k.at
+		}
+		for _, c := range checks {
+			w := a.watchOf(ctx, s, c, old)
+			s.watches, w.users = append(s.watches, w), append(w.users, s)
+		}
+		a.subjects[t.ID] = s
+	}
+	for _, w := range old {
+		if len(w.users) == 0 {
+			w.stop()
+		}
+	}
+	for _, s := range a.subjects {
+		a.update(s, now, o.Log)
+	}
+}
+
+// watchOf is the watch of a subject's check: one that runs, or a new one. What is known of an endpoint stays, until
+// a new check of it says otherwise.
+func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[string]*watch) *watch {
+	key := s.key(c)
+	w := cmp.Or(a.watches[key], old[key])
+	if w == nil {
+		w = newWatch(c, s.state, s.reason)
+		a.start(ctx, w, newProbe(s.Target, c))
+	}
+	a.watches[key] = w
+	return w
+}
+
+// start runs p for w until w is stopped.
+func (a *checker) start(ctx context.Context, w *watch, p *probe) {
+	ctx, w.stop = context.WithCancel(ctx)
+	a.running.Go(func() {
+		wait := rand.N(min(p.check.Interval, maxPhase))
+		for sleep(ctx, wait) {
+			select {
+			case a.slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			began := time.Now()
+			o := p.run(ctx)
+			<-a.slots
+			select {
+			case a.results <- result{w, o, time.Now()}:
+			case <-ctx.Done():
+				return
+			}
+			wait = jitter(p.check.Interval) - time.Since(began)
+		}
+	})
+}
+
+// jitter is an interval, longer or shorter by at most a tenth.
+func jitter(interval time.Duration) time.Duration {
+	return interval - interval/10 + rand.N(interval/5)
+}
+
+// judge takes a result, and publishes what it changes.
+func (a *checker) judge(r result) {
+	w := r.watch
+	if len(w.users) == 0 {
+		return
+	}
+	before, flips := w.state, w.damper.suppressed
+	changed := w.take(r.outcome, r.at)
+	tell := a.noteFlaps(r, before, flips)
+	a.noteUnable(r)
+	a.noteCertificate(r)
+	for _, s := range w.users {
+		if !changed {
+			break
+		}
+		if len(s.watches) > 1 && w.state != before {
+			a.o.Log.Info("check", "endpoint", s.Name, "type", w.check.Type, "before", before.String(), "after", w.state.String(),
+				"cause", w.reason.String(), "text", r.text)
+		}
+		tell = a.update(s, r.at, a.o.Log, textOf(r)...) || tell
+	}
+	if tell {
+		a.tell()
+	}
+}
+
+func textOf(r result) []any {
+	if r.text == "" {
+		return nil
+	}
+	return []any{"text", r.text}
+}
+
+// update combines a subject's checks, and says whether anything changed.
+func (a *checker) update(s *subject, now time.Time, log *slog.Logger, more ...any) (changed bool) {
+	state, why := s.combine()
+	if state != s.state {
+		log.Info("endpoint", append([]any{"endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String()}, more...)...)
+		s.at = now
+	}
+	changed = state != s.state || why != s.reason
+	s.state, s.reason = state, why
+	return changed
+}
+
+func (a *checker) endpoints() map[EndpointID]Endpoint {
+	all := make(map[EndpointID]Endpoint, len(a.subjects))
+	for id, s := range a.subjects {
+		all[id] = Endpoint{State: s.state, Reason: s.reason.String(), At: s.at}
+	}
+	return all
+}
