@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,29 @@ func TestValidate(t *testing.T) {
 		{"bounds", func() {
 			Check{Type: "http", Port: 70000, Path: "x", Host: "a b", Status: []int{99}, Interval: time.Millisecond, Timeout: time.Hour, Fall: 11, Rise: -1}.Validate("c", report)
 		}, "c.port=70000 c.path=x c.status[0]=99 c.host=a b c.interval=1ms c.timeout=1h0m0s c.fall=11 c.rise=-1"},
+		{"good checks of all kinds", func() {
+			for _, c := range []Check{
+				{Type: "https", Verify: "off", Method: "POST", Headers: []Header{{"Authorization", "Bearer x"}}, BodyRegexp: "(?i)ok"}, {Type: "http2", TLS: "off"},
+				{Type: "tls", Port: 636, Host: "ldap.example"}, {Type: "dns"}, {Type: "grpc", Port: 50051, Service: "a.B", TLS: "off"}, {Type: "icmp"},
+				{Type: "exec", Command: []string{"/bin/true", ""}},
+			} {
+				c.Validate("c", report)
+			}
+		}, ""},
+		{"an unknown kind", func() { Check{Type: "ftp", Port: 21}.Validate("c", report) }, "c.type=ftp"},
+		{"what does not fit echoes", func() {
+			Check{Type: "icmp", Port: 1, TLS: "on", Verify: "off", Method: "GET", Host: "x", Headers: []Header{{"a", "b"}}, BodyRegexp: "x", Service: "s", Command: []string{"/x"}}.Validate("c", report)
+		}, "c.port=1 c.tls=on c.verify=off c.method=GET c.host=x c.headers=[{a b}] c.body_regexp=x c.service=s c.command=[/x]"},
+		{"neither on nor off", func() { Check{Type: "grpc", Port: 1, TLS: "yes", Verify: "no"}.Validate("c", report) }, "c.tls=yes c.verify=no"},
+		{"nothing to verify", func() { Check{Type: "http2", TLS: "off", Verify: "off"}.Validate("c", report) }, "c.verify=off"},
+		{"bounds of the web", func() {
+			Check{Type: "http", Method: "BREW", Headers: []Header{{"Host", "x"}, {"a b", "x"}, {"a", "b\r\nc"}}, BodyRegexp: "(", HoldDown: time.Hour}.Validate("c", report)
+		}, "c.method=BREW c.headers[0].name=Host c.headers[1].name=a b c.headers[2].value=b\r\nc c.body_regexp=( c.hold_down=1h0m0s"},
+		{"too many headers", func() { Check{Type: "http", Headers: slices.Repeat([]Header{{"a", "b"}}, 17)}.Validate("c", report) }, "c.headers=17"},
+		{"the body of HEAD", func() { Check{Type: "http", Method: "HEAD", Body: "x"}.Validate("c", report) }, "c.method=HEAD"},
+		{"no program", func() { Check{Type: "exec"}.Validate("c", report) }, "c.command="},
+		{"a program of the path", func() { Check{Type: "exec", Command: []string{"true", "x\x00"}}.Validate("c", report) }, "c.command=true x\x00 c.command[1]=x\x00"},
+		{"ports are stated", func() { Check{Type: "grpc"}.Validate("c", report); Check{Type: "tls"}.Validate("d", report) }, "c.port=0 d.port=0"},
 		{"no load", func() { LoadConfig{}.Validate("l", report) }, ""},
 		{"a good load", func() { LoadConfig{URL: "http://127.0.0.1/", JSON: "a"}.Validate("l", report) }, ""},
 		{"load without a number", func() { LoadConfig{URL: "http://127.0.0.1/"}.Validate("l", report) }, "l.json="},
@@ -239,5 +263,18 @@ func TestValidate(t *testing.T) {
 		if c.validate(); strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %q, want %q", c.name, strings.Join(got, " "), c.want)
 		}
+	}
+}
+
+// The defaults of a check.
+func TestDefaults(t *testing.T) {
+	for kind, port := range map[string]int{checkHTTP: 80, checkHTTPS: 443, checkHTTP2: 443, checkDNS: 53, checkICMP: 0, checkExec: 0} {
+		c := Check{Type: kind}.withDefaults()
+		if c.Port != port || c.Interval != time.Second || c.Timeout != 500*time.Millisecond || c.Fall != 2 || c.Rise != 2 || c.HoldDown != 5*time.Second {
+			t.Errorf("%s: %+v", kind, c)
+		}
+	}
+	if c := (Check{Type: checkHTTP2, TLS: "off"}).withDefaults(); c.Port != 80 {
+		t.Errorf("http2 without TLS: port %d", c.Port)
 	}
 }
