@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -16,6 +17,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -214,6 +218,52 @@ func TestCertificateIsSeen(t *testing.T) {
 		o := newProbe(Target{Service: "www.example.", Endpoint: "127.0.0.1"}, check).run(context.Background())
 		if left := time.Until(o.ends); o.state != Up || left < 71*time.Hour || left > 73*time.Hour {
 			t.Errorf("%s: %v for %v, ends in %v, want 3 days", kind, o.state, o.why, left)
+		}
+	}
+}
+
+// What this machine lacks says nothing of an endpoint.
+func TestClassify(t *testing.T) {
+	dial := func(err error) error {
+		return &url.Error{Op: "Get", URL: "http://x/", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", err)}}
+	}
+	for _, c := range []struct {
+		err   error
+		state State
+		why   reasonCode
+	}{
+		{dial(syscall.EMFILE), Unknown, reasonUnable},
+		{dial(syscall.ENFILE), Unknown, reasonUnable},
+		{dial(syscall.ENOBUFS), Unknown, reasonUnable},
+		{dial(syscall.EPERM), Unknown, reasonUnable},
+		{unable{syscall.ENOENT}, Unknown, reasonUnable},
+		{dial(syscall.ECONNREFUSED), Down, reasonRefused},
+		{dial(syscall.ETIMEDOUT), Down, reasonTimeout},
+		{dial(context.DeadlineExceeded), Down, reasonTimeout},
+		{dial(syscall.ENETUNREACH), Down, reasonUnreachable},
+		{dial(io.EOF), Down, reasonReset},
+		{errors.New("something else"), Down, reasonOther},
+	} {
+		o := classify(c.err)
+		if o.state != c.state || o.why.code != c.why || (o.text == "") != (c.state == Down) {
+			t.Errorf("%v: %v for %v, %q; want %v for %v", c.err, o.state, o.why, o.text, c.state, reason{code: c.why})
+		}
+	}
+}
+
+// Each reason has a text of its own, from which it is read back.
+func TestReasonTexts(t *testing.T) {
+	if len(reasonsByText) < 5000 {
+		t.Errorf("%d reasons", len(reasonsByText))
+	}
+	for text, r := range reasonsByText {
+		if r.String() != text || parseReason(text) != r || !r.valid() {
+			t.Errorf("%+v is %q, and read back %+v", r, text, parseReason(text))
+		}
+	}
+	for code := range reasonCodes {
+		if r := (reason{code, details[code].max}); parseReason(r.String()) != r || (reason{code, details[code].max + 1}).valid() {
+			t.Errorf("%+v is read back as %+v", r, parseReason(r.String()))
 		}
 	}
 }

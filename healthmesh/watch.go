@@ -175,7 +175,7 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 		}
 	}
 	for _, s := range a.subjects {
-		a.update(s, now, o.Log)
+		a.update(s, now, o.Log, "")
 	}
 }
 
@@ -232,33 +232,41 @@ func (a *checker) judge(r result) {
 	tell := a.noteFlaps(r, before, flips)
 	a.noteUnable(r)
 	a.noteCertificate(r)
-	for _, s := range w.users {
-		if !changed {
-			break
+	if changed {
+		for _, s := range w.users {
+			tell = a.pass(s, r, before) || tell
 		}
-		if len(s.watches) > 1 && w.state != before {
-			a.o.Log.Info("check", "endpoint", s.Name, "type", w.check.Type, "before", before.String(), "after", w.state.String(),
-				"cause", w.reason.String(), "text", r.text)
-		}
-		tell = a.update(s, r.at, a.o.Log, textOf(r)...) || tell
 	}
 	if tell {
 		a.tell()
 	}
 }
 
-func textOf(r result) []any {
-	if r.text == "" {
-		return nil
+// pass takes a change of a watch to a subject of it, and says whether that changes.
+func (a *checker) pass(s *subject, r result, before State) (changed bool) {
+	if len(s.watches) == 1 {
+		return a.update(s, r.at, a.o.Log, r.text)
 	}
-	return []any{"text", r.text}
+	if w := r.watch; w.state != before {
+		a.o.Log.Info("check", withText(r.text, "endpoint", s.Name, "type", w.check.Type, "before", before.String(), "after", w.state.String(),
+			"cause", w.reason.String())...)
+	}
+	return a.update(s, r.at, a.o.Log, "")
+}
+
+// withText adds what a program said, if it did.
+func withText(text string, attrs ...any) []any {
+	if text == "" {
+		return attrs
+	}
+	return append(attrs, "text", text)
 }
 
 // update combines a subject's checks, and says whether anything changed.
-func (a *checker) update(s *subject, now time.Time, log *slog.Logger, more ...any) (changed bool) {
+func (a *checker) update(s *subject, now time.Time, log *slog.Logger, text string) (changed bool) {
 	state, why := s.combine()
 	if state != s.state {
-		log.Info("endpoint", append([]any{"endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String()}, more...)...)
+		log.Info("endpoint", withText(text, "endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String())...)
 		s.at = now
 	}
 	changed = state != s.state || why != s.reason
