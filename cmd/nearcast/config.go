@@ -24,7 +24,7 @@ type Config struct {
 	// User is whom a director or agent becomes as it starts, with that user's groups: all that this file names is read as that user, at the start
 	// as at every reload, and folders for state and copies are made for that user where they are missing. Needs root. Optional: it
 	// stays who it is. Either way it gives up its capabilities, the last once its sockets are bound, and where the kernel has Landlock, to run
-	// programs and to write anywhere but in its folders.
+	// programs and to write anywhere but in its folders. An agent keeps what checks of type exec and icmp need.
 	User string `mapstructure:"user"`
 	// AdminTokenFile has the token, 16 to 256 bytes, with which orders are taken from other hosts; another one in it counts from the
 	// next reload on. Optional: orders are taken from loopback alone.
