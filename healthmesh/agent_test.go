@@ -1,6 +1,7 @@
 package healthmesh
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -123,6 +125,45 @@ func TestReloadKeepsStates(t *testing.T) {
 	reload <- AgentOptions{Targets: []Target{changed}, Log: slog.New(slog.DiscardHandler)}
 	published("what was known stays until the new check says otherwise", func(s Status) bool { return s.Endpoints[first.ID].State == Up && len(s.Endpoints) == 1 })
 	published("which it does", func(s Status) bool { return s.Endpoints[first.ID].State == Down })
+}
+
+// The addresses of an endpoint's two families are judged apart, with one check.
+func TestFamiliesAreJudgedApart(t *testing.T) {
+	e := newEndpoint(t) // listens on 127.0.0.1 alone
+	four := e.target(t, "www.geo.example.com.")
+	six := four
+	six.Endpoint = "::1"
+	six.ID = ID(six.Service, "a", six.Endpoint)
+	_, published := startAgent(t, AgentOptions{Targets: []Target{four, six}})
+	published("IPv4 up, IPv6 down", func(s Status) bool {
+		return s.Endpoints[four.ID].State == Up && s.Endpoints[six.ID].State == Down && !s.Endpoints[six.ID].At.IsZero()
+	})
+}
+
+// A check that can no longer be made is told once, with the reason, and makes the endpoint unknown after as many as a fall.
+func TestUnableIsTold(t *testing.T) {
+	var log bytes.Buffer
+	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	var said Status
+	a.publish = func(s Status) { said = s }
+	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
+	w.users = []*subject{{Target: Target{ID: 1, Name: "www"}, watches: []*watch{w}}}
+	a.subjects = map[EndpointID]*subject{1: w.users[0]}
+	states := ""
+	for i, c := range "?+???+++" {
+		o := letters[c]
+		if o.state == Unknown {
+			o.text = fmt.Sprintf("too many open files, port %d", i)
+		}
+		a.judge(result{w, o, time.Now()})
+		states += string("?ud"[said.Endpoints[1].State])
+	}
+	if want := "?uu??" + "?uu"; states != want {
+		t.Errorf("states %s, want %s", states, want)
+	}
+	if n, again := strings.Count(log.String(), "cannot be made"), strings.Count(log.String(), "made again"); n != 2 || again != 2 || !strings.Contains(log.String(), "port 2") {
+		t.Errorf("told %d and %d times, want twice each:\n%s", n, again, log.String())
+	}
 }
 
 // Load is read, and no longer reported once it is too old.

@@ -44,6 +44,7 @@ func failure(err error) reason {
 		{strings.Contains(err.Error(), "remote error: tls: "), reasonTLS},
 		// net/http has no type for these; what is not HTTP is told only in words.
 		{strings.Contains(err.Error(), "malformed HTTP"), reasonHTTP},
+		{strings.Contains(err.Error(), "GOAWAY"), reasonReset},
 		{strings.Contains(err.Error(), "http2: "), reasonNotHTTP2},
 		{strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"), reasonTLS},
 	} {

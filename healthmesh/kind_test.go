@@ -80,7 +80,7 @@ func health(w http.ResponseWriter, r *http.Request) {
 }
 
 // A farm is servers of all kinds on loopback.
-type farm struct{ web, webTLS, h2, h2c, one, oneTLS, expired, ending, closed, silent int }
+type farm struct{ web, webTLS, h2, h2c, oneTLS, expired, ending, closed, silent int }
 
 func newFarm(t *testing.T, roots *x509.CertPool) (f farm) {
 	t.Helper()

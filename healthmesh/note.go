@@ -42,22 +42,19 @@ func (a *checker) noteCertificate(r result) {
 
 // noteUnable tells when a check can no longer be made, and why, and when it can be again.
 func (a *checker) noteUnable(r result) {
-	now := ""
-	if r.state == Unknown {
-		now = r.text
-	}
 	w := r.watch
-	if now == w.unable {
+	unable := r.state == Unknown
+	if unable == w.unable {
 		return
 	}
+	w.unable = unable
 	for _, s := range w.users {
-		if now != "" {
-			a.o.Log.Error("check cannot be made, which says nothing of the endpoint", "endpoint", s.Name, "type", w.check.Type, "error", now)
+		if unable {
+			a.o.Log.Error("check cannot be made, which says nothing of the endpoint", "endpoint", s.Name, "type", w.check.Type, "error", r.text)
 		} else {
 			a.o.Log.Info("check can be made again", "endpoint", s.Name, "type", w.check.Type)
 		}
 	}
-	w.unable = now
 }
 
 // noteFlaps counts a flip that was suppressed, and tells when that begins and ends. before and flips are the watch's state and

@@ -22,7 +22,7 @@ type watch struct {
 	opposing int   // how many in a row
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
-	unable   string // why the check could not be made the last time, "" if it could
+	unable   bool // the check could not be made the last time
 	cert     expiry
 }
 
