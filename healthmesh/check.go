@@ -22,8 +22,8 @@ type Check struct {
 	Port int `mapstructure:"port"`
 	// TLS: on or off, for http2 and grpc. Optional, default on.
 	TLS string `mapstructure:"tls"`
-	// Verify says whether the certificate must be valid for Host, as a client of the service would ask: on or off. Optional,
-	// default on. Either way a certificate that ends within 14 days is logged as a warning once a day.
+	// Verify says whether the certificate must be valid for Host, as a client of the service would ask: on or off; https, http2,
+	// tls and grpc. Optional, default on. Either way a certificate that ends within 14 days is logged as a warning once a day.
 	Verify string `mapstructure:"verify"`
 	// Method of the request: GET, HEAD, OPTIONS or POST (with an empty body); http, https and http2. Optional, default GET.
 	Method string `mapstructure:"method"`
