@@ -181,7 +181,7 @@ func TestExplainSaysWhoRefuses(t *testing.T) {
 	e, _ := s.Explain(v, "www.geo.example.com.", dns.TypeA, asker("20.0.0.9/32"))
 	for _, want := range []string{
 		"spill us-east takes 50 % of its clients, eu-west takes 50 % of its clients, whom all of the group refuse go on to eu-west, ap-south",
-		"draining, 50 % gone: drained at test; heard", "50 % shed at test; heard",
+		"draining, 50 % gone: drained at test; heard", "sheds 50 % at test; heard",
 	} {
 		if !strings.Contains(text(e), want) {
 			t.Errorf("no %q in\n%s", want, text(e))

@@ -34,11 +34,11 @@ func TestOrders(t *testing.T) {
 		want        healthmesh.Order
 		until, gone time.Duration // from now; -1 for none
 	}{
-		`{"region":"us-east","kind":"drain","for":"2h","over":"5m","owner":"ann@host","reason":"kernel"}`: {
+		`{"region":"us-east","kind":"drain","for":"2h","over":"5m","owner":"ann@host","reason":"kernel","force":true}`: {
 			healthmesh.Order{Region: "us-east", Kind: healthmesh.Drain, Over: 5 * time.Minute, For: 2 * time.Hour, Owner: "ann@host", Reason: "kernel"},
 			2 * time.Hour, 5*time.Minute + spreadTime + ttl,
 		},
-		`{"region":"us-east","kind":"pin-down"}`:                    {healthmesh.Order{Region: "us-east", Kind: healthmesh.PinDown}, -1, spreadTime + ttl},
+		`{"region":"us-east","kind":"pin-down","force":true}`:       {healthmesh.Order{Region: "us-east", Kind: healthmesh.PinDown}, -1, spreadTime + ttl},
 		`{"region":"us-east","kind":"pin-up"}`:                      {healthmesh.Order{Region: "us-east", Kind: healthmesh.PinUp}, -1, -1},
 		`{"region":"us-east","kind":"none"}`:                        {healthmesh.Order{Region: "us-east", Kind: healthmesh.None}, -1, -1},
 		`{"region":"eu-west","kind":"shed","share":0.3,"for":"1m"}`: {healthmesh.Order{Region: "eu-west", Kind: healthmesh.Shed, Share: 0.3, For: time.Minute}, time.Minute, -1},
