@@ -48,7 +48,9 @@ func (e *endpointServer) target(t *testing.T, service string) Target {
 // startAgent runs an agent until the test ends; the result waits for a status that it published.
 func startAgent(t *testing.T, o AgentOptions) (reload chan<- AgentOptions, published func(what string, met func(Status) bool)) {
 	t.Helper()
-	o.Log = slog.New(slog.DiscardHandler)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	var mu sync.Mutex
 	var last Status
 	reloads := make(chan AgentOptions)
@@ -170,7 +172,7 @@ func TestUnableIsTold(t *testing.T) {
 func TestLoadIsReportedAndAges(t *testing.T) {
 	e := newEndpoint(t)
 	e.load.Store(40)
-	load := LoadConfig{URL: e.URL + "/load", JSON: "load", Interval: minInterval, MaxAge: 300 * time.Millisecond}
+	load := LoadConfig{URL: e.URL + "/load", JSON: "load", Smooth: minSmooth, Interval: minInterval, MaxAge: 300 * time.Millisecond}.withDefaults()
 	_, published := startAgent(t, AgentOptions{Load: load, Capacity: 100})
 	published("load 40", func(s Status) bool { return s.HasLoad && s.Load == 40 })
 	e.load.Store(60)

@@ -3,7 +3,6 @@ package healthmesh
 import (
 	"cmp"
 	"fmt"
-	"net/url"
 	"time"
 )
 
@@ -69,54 +68,16 @@ type Header struct {
 	Value string `mapstructure:"value"`
 }
 
-// LoadConfig is where a region's load is read from.
-type LoadConfig struct {
-	// URL answers with JSON or a Prometheus exposition, at most 8 MiB. Optional: no load is reported.
-	URL string `mapstructure:"url"`
-	// JSON is the path of the number in a JSON answer, "a.b.0.c". Either JSON or Metric.
-	JSON string `mapstructure:"json"`
-	// Metric is the name of the metric in a Prometheus exposition; its samples are added up.
-	Metric string `mapstructure:"metric"`
-	// Interval between readings, 100ms to 1h. Optional, default 1s.
-	Interval time.Duration `mapstructure:"interval"`
-	// MaxAge: load not read for so long is no longer reported, at least the interval, at most 24h. Optional, default 30s
-	// or three intervals, whichever is longer.
-	MaxAge time.Duration `mapstructure:"max_age"`
-}
-
-// The bounds of a Check and of a LoadConfig.
+// The bounds of a Check.
 const (
 	minInterval, maxInterval = 100 * time.Millisecond, time.Hour
 	minTimeout, maxTimeout   = 10 * time.Millisecond, time.Minute
 	maxCount                 = 10 // of fall and rise
-	maxMaxAge                = 24 * time.Hour
 	minHold, maxHold         = time.Millisecond, 10 * time.Minute
 	maxText                  = 1024 // bytes of a path, a header, a text of a body, or an argument
 	maxHeaders               = 16   // of one request
 	maxCommand               = 64   // a program and its arguments
-	defaultMaxAge            = 30 * time.Second
 )
-
-// Validate reports what is wrong with the load source at key and returns it with its defaults filled in.
-func (c LoadConfig) Validate(key string, report Reporter) LoadConfig {
-	if c == (LoadConfig{}) {
-		return c
-	}
-	c.Interval = cmp.Or(c.Interval, time.Second)
-	c.MaxAge = cmp.Or(c.MaxAge, max(defaultMaxAge, 3*c.Interval))
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		report(key+".url", c.URL, "an http or https URL")
-	}
-	switch {
-	case c.JSON != "" && c.Metric != "":
-		report(key+".metric", c.Metric, "either json or metric")
-	case c.JSON == "" && c.Metric == "":
-		report(key+".json", c.JSON, "the path of the number, or metric with its name")
-	}
-	within(key+".interval", c.Interval, minInterval, maxInterval, report)
-	within(key+".max_age", c.MaxAge, c.Interval, maxMaxAge, report)
-	return c
-}
 
 func within[T cmp.Ordered](key string, value, least, most T, report Reporter) {
 	if value < least || value > most {

@@ -163,49 +163,6 @@ func TestDNSProbes(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
-	answers := map[string]string{
-		"/json": `{"a": {"b": [1, 2.5]}, "neg": -4, "text": "x"}`,
-		"/prom": "# TYPE busy gauge\nbusy{w=\"1\"} 3\nbusy{w=\"2\"} 4.5\n# TYPE took histogram\ntook_bucket{le=\"+Inf\"} 1\ntook_sum 1\ntook_count 1\n# TYPE nan gauge\nnan NaN\n",
-		"/none": "hello",
-		"/long": "busy 3\n" + strings.Repeat("other 1\n", maxLoadBody/8),
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if answers[r.URL.Path] == "" {
-			http.NotFound(w, r)
-			return
-		}
-		fmt.Fprint(w, answers[r.URL.Path])
-	}))
-	defer s.Close()
-	defer s.Client().CloseIdleConnections()
-	for _, c := range []struct {
-		from LoadConfig
-		want float64
-		err  string
-	}{
-		{LoadConfig{URL: "/json", JSON: "a.b.1"}, 2.5, ""},
-		{LoadConfig{URL: "/json", JSON: "neg"}, 0, ""},
-		{LoadConfig{URL: "/json", JSON: "text"}, 0, `no number at "text"`},
-		{LoadConfig{URL: "/json", JSON: "a.b.7"}, 0, "no element"},
-		{LoadConfig{URL: "/json", JSON: "a.b.1.c"}, 0, "nothing at"},
-		{LoadConfig{URL: "/none", JSON: "a"}, 0, "not JSON"},
-		{LoadConfig{URL: "/gone", JSON: "a"}, 0, "status 404"},
-		{LoadConfig{URL: "/prom", Metric: "busy"}, 7.5, ""},
-		{LoadConfig{URL: "/prom", Metric: "idle"}, 0, `no metric "idle"`},
-		{LoadConfig{URL: "/prom", Metric: "took"}, 0, "histogram"},
-		{LoadConfig{URL: "/prom", Metric: "nan"}, 0, "NaN"},
-		{LoadConfig{URL: "/long", Metric: "busy"}, 0, "more than"},
-		{LoadConfig{URL: "/none", Metric: "busy"}, 0, "not a Prometheus exposition"},
-	} {
-		c.from.URL = s.URL + c.from.URL
-		got, err := readLoad(context.Background(), s.Client(), c.from)
-		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%+v: %v, %v; want %v, %s", c.from, got, err, c.want, c.err)
-		}
-	}
-}
-
 // What is wrong with a part of the configuration is reported with its key; what is left out has its default.
 func TestValidate(t *testing.T) {
 	var got []string
@@ -248,8 +205,8 @@ func TestValidate(t *testing.T) {
 		{"ports are stated", func() { Check{Type: "grpc"}.Validate("c", report); Check{Type: "tls"}.Validate("d", report) }, "c.port=0 d.port=0"},
 		{"no load", func() { LoadConfig{}.Validate("l", report) }, ""},
 		{"a good load", func() { LoadConfig{URL: "http://127.0.0.1/", JSON: "a"}.Validate("l", report) }, ""},
-		{"load without a number", func() { LoadConfig{URL: "http://127.0.0.1/"}.Validate("l", report) }, "l.json="},
-		{"load from nowhere, in two ways", func() { LoadConfig{URL: "ftp://x", JSON: "a", Metric: "b"}.Validate("l", report) }, "l.url=ftp://x l.metric=b"},
+		{"load without a number", func() { LoadConfig{URL: "http://127.0.0.1/"}.Validate("l", report) }, "l.type="},
+		{"load from nowhere, in two ways", func() { LoadConfig{URL: "ftp://x", JSON: "a", Metric: "b"}.Validate("l", report) }, "l.metric=b l.url=ftp://x"},
 		{"a good mesh", func() { Config{Listen: "127.0.0.1:7946"}.Validate("m", "", report) }, ""},
 		{"a key still to be made, on loopback", func() { Config{Listen: "127.0.0.1:7946", KeyFile: "gone"}.Validate("m", t.TempDir(), report) }, ""},
 		{"a key still to be made, elsewhere", func() { Config{Listen: "192.0.2.1:7946", KeyFile: "/gone"}.Validate("m", "", report) }, "m.key_file=/gone"},

@@ -355,10 +355,12 @@ func bounded(ctx context.Context, most time.Duration) time.Duration {
 
 // Status is an agent's state of its region, that its reports carry.
 type Status struct {
-	Capacity   float64
-	Load       float64
+	Capacity   float64 // live: what the healthy backends carry; the configured one if no backends are configured
+	Below      bool    // Capacity is below min_live, or not for long enough above it: all Endpoints of the region are down for that reason
+	Load       float64 // smoothed, in the unit of Capacity
 	HasLoad    bool
 	LoadStale  bool                    // Load is the last that could be read
+	LoadRead   time.Time               // when Load was read, with its monotonic clock; zero without load
 	Suppressed uint32                  // flips of endpoints that flap damping kept from the state, since the agent's start
 	Endpoints  map[EndpointID]Endpoint // at most 6144; At is when State became so; Since is not read
 }

@@ -43,6 +43,7 @@ const (
 	reasonExit                          // exec: detail is the exit status, 128 and more for a signal
 	reasonUnable                        // the check could not be made, which says nothing of the endpoint
 	reasonFlapping                      // it succeeds, and is held down since it fell too often
+	reasonMinLive                       // the region's backends carry too little; detail is their live capacity in percent
 	reasonCodes                         // how many there are
 )
 
@@ -73,6 +74,7 @@ var reasonTexts = [reasonCodes]string{
 	reasonExit:        "exit ",
 	reasonUnable:      "could not be checked",
 	reasonFlapping:    "flapping: held down",
+	reasonMinLive:     "capacity below min_live: ",
 }
 
 // A detail is what the number of a reason can be.
@@ -88,6 +90,7 @@ var details = map[reasonCode]detail{
 	reasonServing: {uint16(len(servings) - 1), func(n uint16) string { return servings[n] }},
 	reasonGRPC:    {uint16(len(grpcStatuses) - 1), func(n uint16) string { return grpcStatuses[n] }},
 	reasonExit:    {255, number},
+	reasonMinLive: {100, func(n uint16) string { return number(n) + "%" }}, // min_live is at most 100
 }
 
 func number(n uint16) string { return strconv.Itoa(int(n)) }

@@ -94,11 +94,12 @@ func believeAll(svc *zones.Service, regions []zones.Region, v *healthmesh.View) 
 //
 // A member that has no endpoint of a family is judged by its others, so that it
 // answers with NODATA rather than send IPv6 clients to a farther region than IPv4
-// ones. An endpoint of a service without a check is up while its region is heard.
+// ones. An endpoint of a service without a check is up while its region is heard, and
+// down only where the region says that its backends carry too little.
 func believe(svc *zones.Service, m zones.Member, region zones.Region, r *healthmesh.Region, order *healthmesh.Order) belief {
 	b := belief{weight: m.Weight, admit: 1}
 	if r != nil {
-		b.weight *= liveShare(r.Capacity, region.Capacity)
+		b.weight *= liveShare(r.Capacity, region)
 		b.admit = admit(r, order)
 	}
 	ids := endpoints(m)
@@ -129,13 +130,13 @@ func admit(r *healthmesh.Region, order *healthmesh.Order) float64 {
 
 func isKind(o *healthmesh.Order, kind string) bool { return o != nil && o.Kind == kind }
 
-// liveShare is the part of its configured capacity that a region reports as live: 0 to 1, since no report is believed
-// beyond what is configured. A region that reports none has all of it.
-func liveShare(live, configured float64) float64 {
-	if live <= 0 || live >= configured {
+// liveShare is the region's live capacity as a part of its configured one, above 1 where it scaled out: no report is believed
+// beyond the region's maximum. A region that reports no capacity has all of the configured one.
+func liveShare(live float64, region zones.Region) float64 {
+	if live <= 0 {
 		return 1
 	}
-	return live / configured
+	return min(live, max(region.MaxCapacity, region.Capacity)) / region.Capacity
 }
 
 // overrule is the state that holds for the whole region, whatever its endpoints are.
@@ -157,10 +158,12 @@ func endpointState(svc *zones.Service, region, name string, r *healthmesh.Region
 	switch {
 	case r == nil || r.State == healthmesh.Unknown:
 		return healthmesh.Unknown
-	case !svc.Checked:
+	}
+	s := r.Endpoints[healthmesh.ID(svc.Name, region, name)].State
+	if !svc.Checked && s != healthmesh.Down {
 		return healthmesh.Up
 	}
-	return r.Endpoints[healthmesh.ID(svc.Name, region, name)].State
+	return s
 }
 
 // familyState is the best state among a family's endpoints, or among all endpoints

@@ -81,7 +81,7 @@ func overload(v *healthmesh.View, regions []zones.Region, moved float64) string 
 		if seen == nil {
 			seen = &healthmesh.Region{}
 		}
-		capacity += r.Capacity * liveShare(seen.Capacity, r.Capacity)
+		capacity += r.Capacity * liveShare(seen.Capacity, r)
 		if seen.HasLoad {
 			load += seen.Load
 		}

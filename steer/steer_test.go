@@ -184,6 +184,47 @@ func TestSharesFollowCapacityAndMoveLittle(t *testing.T) {
 	}
 }
 
+// A region that scaled in or out has a share by its live capacity, at most by its maximum.
+func TestSharesFollowLiveCapacity(t *testing.T) {
+	set := load(t, service("weighted", "us-east", "eu-west")) // 300, 200
+	set.Regions[0].MaxCapacity = 600
+	const networks = 30000
+	for _, c := range []struct {
+		live  float64 // of us-east
+		share float64
+	}{{0, 300. / 500}, {300, 300. / 500}, {150, 150. / 350}, {450, 450. / 650}, {600, 600. / 800}, {6000, 600. / 800}} {
+		v := view(t, set, "us-east up, eu-west up")
+		v.Regions["us-east"].Capacity = c.live
+		s := steer.Build(steer.Input{Generation: 1, Survey: steer.NewSurvey(set, world()), View: v})
+		count := 0
+		for i := range networks {
+			if strings.HasPrefix(answer(s, dns.TypeA, client(fmt.Sprintf("%d.%d.%d.9", 20+i>>16, i>>8&255, i&255))), "us-east") {
+				count++
+			}
+		}
+		// Five standard deviations of a binomial share.
+		if got := float64(count) / networks; math.Abs(got-c.share) > 5*math.Sqrt(c.share*(1-c.share)/networks) {
+			t.Errorf("with %v live, us-east has a share of %.4f, want %.4f", c.live, got, c.share)
+		}
+	}
+}
+
+// A service without a check believes its region, unless that says that its backends carry too little.
+func TestUncheckedServiceFollowsItsBackends(t *testing.T) {
+	svc := service("failover", "us-east", "eu-west")
+	svc.Checked = false
+	set := load(t, svc)
+	for states, want := range map[string]string{
+		"us-east up, eu-west up": "us-east 192.0.2.1",
+		"us-east up 192.0.2.1=unknown 2001:db8:0::1=unknown, eu-west up": "us-east 192.0.2.1",
+		"us-east up 192.0.2.1=down 2001:db8:0::1=down, eu-west up":       "eu-west 192.0.2.11",
+	} {
+		if got := answer(build(t, set, states), dns.TypeA, client(newJersey)); got != want {
+			t.Errorf("%s: %s, want %s", states, got, want)
+		}
+	}
+}
+
 func TestBandSharesAmongRegionsNearlyAsNear(t *testing.T) {
 	wide := 2000.0
 	svc := service("nearest", "eu-west", "eu-mid", "us-east")

@@ -14,6 +14,9 @@ type RegionConfig struct {
 	// Capacity is what the region carries, above 0, in any unit that all regions
 	// share; load is reported in the same unit. Shares are in proportion to it.
 	Capacity float64 `mapstructure:"capacity"`
+	// MaxCapacity bounds the live capacity that is believed of the region's backends when they scale out, at least capacity.
+	// Optional, default: capacity.
+	MaxCapacity *float64 `mapstructure:"max_capacity"`
 	// BiasKM is subtracted from every client's distance to this region, in km,
 	// -20000 to 20000. Optional, default 0: distance alone.
 	BiasKM float64 `mapstructure:"bias_km"`

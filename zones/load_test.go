@@ -52,7 +52,7 @@ func TestLoad(t *testing.T) {
 	if s == nil {
 		t.Fatalf("refused: %q", r)
 	}
-	if got := fmt.Sprint(s.Regions); got != "[{us-east 38.95 -77.45 300 0} {eu-west 53.35 -6.26 200 100}]" {
+	if got := fmt.Sprint(s.Regions); got != "[{us-east 38.95 -77.45 300 300 0} {eu-west 53.35 -6.26 200 200 100}]" {
 		t.Errorf("regions %s", got)
 	}
 	if z := s.Zones[0]; z.Name != "geo.example.com." || string(z.Wire) != "\x03geo\x07example\x03com\x00" {
@@ -168,6 +168,8 @@ func TestLoadTellsEachProblemOnce(t *testing.T) {
 		{func(w *world) { w.regions[0].Capacity = 0 }, "regions[0].capacity = 0: a number above 0"},
 		{func(w *world) { w.regions[0].Capacity = nan }, "regions[0].capacity = NaN: "},
 		{func(w *world) { w.regions[0].Capacity = inf }, "regions[0].capacity = +Inf: "},
+		{func(w *world) { w.regions[0].MaxCapacity = new(299.) }, "regions[0].max_capacity = 299: a number from the region's capacity on"},
+		{func(w *world) { w.regions[0].MaxCapacity = &inf }, "regions[0].max_capacity = +Inf: "},
 		{func(w *world) { w.regions[0].BiasKM = -20001 }, "regions[0].bias_km = -20001: -20000 to 20000"},
 		{func(w *world) { w.regions[0].BiasKM = nan }, "regions[0].bias_km = NaN: "},
 		{func(w *world) { w.regions[0].Location = []float64{90.1, 0} }, "regions[0].location = [90.1 0]: [latitude, longitude]"},

@@ -31,7 +31,7 @@ const (
 func (l *loader) regions(configs []RegionConfig) {
 	for i, c := range configs {
 		key := fmt.Sprintf("regions[%d]", i)
-		r := Region{Name: c.Name, Capacity: c.Capacity, BiasKM: c.BiasKM}
+		r := Region{Name: c.Name, Capacity: c.Capacity, MaxCapacity: c.Capacity, BiasKM: c.BiasKM}
 		switch {
 		case !isRegionName(c.Name):
 			l.report(key+".name", c.Name, "1 to 63 of a-z, 0-9 and \"-\"")
@@ -45,6 +45,11 @@ func (l *loader) regions(configs []RegionConfig) {
 		}
 		if !isPositive(c.Capacity) {
 			l.report(key+".capacity", c.Capacity, "a number above 0")
+		}
+		if c.MaxCapacity != nil {
+			if r.MaxCapacity = *c.MaxCapacity; !isPositive(r.MaxCapacity) || r.MaxCapacity < c.Capacity {
+				l.report(key+".max_capacity", r.MaxCapacity, "a number from the region's capacity on")
+			}
 		}
 		if !(math.Abs(c.BiasKM) <= maxBiasKM) {
 			l.report(key+".bias_km", c.BiasKM, fmt.Sprintf("-%d to %d", maxBiasKM, maxBiasKM))

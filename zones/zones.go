@@ -26,10 +26,11 @@ type Set struct {
 
 // A Region is a named place with coordinates in degrees and a capacity.
 type Region struct {
-	Name     string
-	Lat, Lon float64
-	Capacity float64
-	BiasKM   float64
+	Name        string
+	Lat, Lon    float64
+	Capacity    float64
+	MaxCapacity float64 // that is believed of it, at least Capacity
+	BiasKM      float64
 }
 
 // A Zone is one zone, authoritative here.

@@ -84,7 +84,10 @@ func (a *agent) run(ctx context.Context) error {
 
 func (a *agent) options(l *loaded) healthmesh.AgentOptions {
 	r, _ := l.region(a.source.agent)
-	return healthmesh.AgentOptions{Region: a.source.agent, Targets: l.targets(a.source.agent), Load: r.Load, Capacity: r.Capacity, Log: a.log}
+	return healthmesh.AgentOptions{
+		Region: a.source.agent, Targets: l.targets(a.source.agent), Load: r.Load, Backends: r.Backends,
+		Capacity: r.Capacity, MaxCapacity: r.maxCapacity(), Log: a.log,
+	}
 }
 
 // reloadLoop loads the file again on SIGHUP and on a change; a bad file leaves the old state.

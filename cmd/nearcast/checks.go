@@ -56,13 +56,16 @@ func (s source) rights(c *Config) (r rights) {
 	if s.agent == "" {
 		return r
 	}
+	var all []healthmesh.Check
 	for _, z := range c.Zones {
 		for _, svc := range z.Services {
-			for _, check := range append(svc.Checks, svc.Check) {
-				r.programs = r.programs || check.RunsProgram()
-				r.echoes = r.echoes || check.SendsEchoes()
-			}
+			all = append(append(all, svc.Checks...), svc.Check)
 		}
 	}
-	return r
+	for _, region := range c.Regions {
+		all = append(all, region.Backends.Check)
+	}
+	return rights{
+		programs: slices.ContainsFunc(all, healthmesh.Check.RunsProgram), echoes: slices.ContainsFunc(all, healthmesh.Check.SendsEchoes),
+	}
 }

@@ -51,14 +51,25 @@ type Listen struct {
 	Admin string `mapstructure:"admin"`
 }
 
-// Region is a region with the source of its load.
+// Region is a region with what its agents watch there beside the endpoints.
 type Region struct {
 	zones.RegionConfig `mapstructure:",squash"`
 	// Load is where this region's agents read its load. Optional: none is reported.
 	Load healthmesh.LoadConfig `mapstructure:"load"`
+	// Backends are the servers behind the region's endpoints, which its agents watch: their sum is the region's live capacity. Optional:
+	// it is the configured one.
+	Backends healthmesh.BackendsConfig `mapstructure:"backends"`
 	// AgentKeys are the public keys of the region's agents, base64 as "nearcast keygen agent" prints them, at most 64: reports of this region
 	// are believed only if signed by one of them. Optional: every member of the mesh may speak for the region.
 	AgentKeys []string `mapstructure:"agent_keys"`
+}
+
+// maxCapacity is the most that is believed of the region.
+func (r Region) maxCapacity() float64 {
+	if r.MaxCapacity == nil {
+		return r.Capacity
+	}
+	return *r.MaxCapacity
 }
 
 // Zone is a zone with its steered names.

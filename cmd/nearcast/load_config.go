@@ -86,8 +86,9 @@ func (s source) load(prev *loaded) (*loaded, error) {
 	for i := range c.Regions {
 		r := &c.Regions[i]
 		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
+		r.Backends = r.Backends.Validate(keyOf("regions", i)+".backends", dir, d.report)
 		keys := healthmesh.ValidateKeys(keyOf("regions", i)+".agent_keys", r.AgentKeys, d.report)
-		l.plan.Regions = append(l.plan.Regions, healthmesh.PlanRegion{Name: r.Name, Capacity: r.Capacity, Keys: keys})
+		l.plan.Regions = append(l.plan.Regions, healthmesh.PlanRegion{Name: r.Name, Capacity: r.maxCapacity(), Keys: keys})
 		l.regionConfigs = append(l.regionConfigs, r.RegionConfig)
 	}
 	c.validateCatalogs(d.report)
@@ -303,12 +304,12 @@ func (l *loaded) region(name string) (Region, bool) {
 	return Region{}, false
 }
 
-// targets are the endpoints that a region's agents check.
+// targets are the endpoints that a region's agents speak of; those of services without a check have none.
 func (l *loaded) targets(region string) []healthmesh.Target {
 	var all []healthmesh.Target
 	for i, svc := range l.Set.Services {
 		for _, m := range svc.Members {
-			if l.Set.Regions[m.Region].Name != region || !svc.Checked {
+			if l.Set.Regions[m.Region].Name != region {
 				continue
 			}
 			for _, e := range m.Endpoints() {
