@@ -21,6 +21,7 @@ type live struct {
 	capacity float64
 	below    bool      // less than min_live, or not for long enough at least that
 	since    time.Time // since when below is what it is; zero: since the start
+	low      float64   // the last capacity that was too little
 }
 
 // A fleet watches the backends of a region: the roster lists them, and an agent within the agent checks them, with fall, rise and
@@ -79,7 +80,7 @@ func (f *fleet) fill(s *Status, targets []Target) {
 		was := s.Endpoints[t.ID]
 		switch {
 		case s.Below:
-			e := Endpoint{State: Down, Reason: reason{reasonMinLive, f.percent(f.now.capacity)}.String(), At: f.now.since}
+			e := Endpoint{State: Down, Reason: reason{reasonMinLive, f.percent(f.now.low)}.String(), At: f.now.since}
 			if was.State == Down && !was.At.IsZero() {
 				e.At = was.At // it was down before the region
 			}
@@ -92,7 +93,7 @@ func (f *fleet) fill(s *Status, targets []Target) {
 
 // percent is a capacity below min_live, in percent of the configured one.
 func (f *fleet) percent(capacity float64) uint16 {
-	return uint16(min(100*capacity/f.capacity, 100)) // at most 100 while a region waits to come back
+	return uint16(min(100*capacity/f.capacity, 100)) // min_live is at most 100
 }
 
 // A muster is the state of a fleet that runs, owned by run.
@@ -236,10 +237,11 @@ func (m *muster) gate(now time.Time) {
 	const slack = 1e-9 // relative: a sum of capacities is not exact
 	need := float64(m.c.MinLive) / 100 * m.capacity * (1 - slack)
 	switch {
-	case m.live.capacity < need && m.live.below:
-		m.enough = time.Time{}
 	case m.live.capacity < need:
-		m.live.below, m.live.since = true, now
+		m.live.low, m.enough = m.live.capacity, time.Time{}
+		if !m.live.below {
+			m.live.below, m.live.since = true, now
+		}
 	case !m.live.below:
 	case m.enough.IsZero():
 		m.enough = now

@@ -117,7 +117,9 @@ func TestLiveCapacityFollowsAFile(t *testing.T) {
 			s.Endpoints[7].Reason == why && s.Endpoints[7].State == Down && !s.Endpoints[7].At.IsZero()
 	})
 	write(t, path, list(2, ""))
-	published("enough again, but not for long", func(s Status) bool { return s.Capacity == 100 && s.Below })
+	published("enough again, but not for long", func(s Status) bool {
+		return s.Capacity == 100 && s.Below && s.Endpoints[checked.ID].Reason == "capacity below min_live: 0%"
+	})
 	published("and for long", capacity(100))
 }
 
