@@ -1,0 +1,224 @@
+package steer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
+)
+
+// A simnode is a machine with its disk, its clock, and the process on it. Owned by the simulation's goroutine.
+type simnode struct {
+	sim          *simulation
+	index        int
+	name, region string // region of an agent
+	ip           string
+	disk         *memoryDisk
+	wall         atomic.Int64 // how far its wall clock is ahead
+
+	life   *life // nil while no process runs
+	paused bool
+	noUDP  int       // faults that block its packets and not its streams
+	died   time.Time // when the last process ended
+}
+
+// A life is one process.
+type life struct {
+	mesh    *healthmesh.Mesh
+	station *station
+	keeper  atomic.Pointer[steer.Keeper] // of a director; nil until it serves
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	leaves  bool // it is told to end
+	ends    bool // it is closed
+	checked bool // an agent's checks have said something
+}
+
+// runs says whether the node does what it should.
+func (n *simnode) runs() bool { return n.life != nil && !n.paused && !n.life.leaves }
+
+func (n *simnode) director() bool { return n.region == "" }
+
+func (n *simnode) addr() string { return n.ip + ":7946" }
+
+func (n *simnode) now() time.Time { return time.Now().Add(time.Duration(n.wall.Load())) }
+
+// start begins a life with what is on the disk.
+func (n *simnode) start() {
+	if n.life != nil {
+		return
+	}
+	l := &life{station: n.sim.net.station(n.ip, 7946)}
+	o := healthmesh.Options{
+		Name: n.name, Role: "agent", Region: n.region, Log: n.sim.log.With("node", n.name),
+		Transport: l.station, Wall: n.now, Disk: n.disk,
+		Config: healthmesh.Config{Listen: n.addr(), Join: n.sim.seeds},
+	}
+	if n.director() {
+		o.Role = "director"
+	}
+	m, err := healthmesh.Start(o)
+	if err != nil {
+		n.sim.violated("%s does not start: %v", n.name, err)
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l.mesh, l.stop = m, stop
+	n.life, n.paused = l, false
+	if n.director() {
+		l.running.Go(func() { n.serve(ctx, l) })
+		return
+	}
+	n.publish()
+	n.sim.after(700*time.Millisecond, func() {
+		if n.life == l {
+			l.checked = true
+			n.publish()
+		}
+	})
+}
+
+// serve is what a director does.
+func (n *simnode) serve(ctx context.Context, l *life) {
+	settle, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	l.mesh.Settled(settle)
+	k := steer.NewKeeper(n.sim.world.survey, l.mesh, n.sim.log.With("node", n.name), nil)
+	l.keeper.Store(k)
+	k.Run(ctx)
+}
+
+// publish is what an agent does when its checks or its load say something new.
+func (n *simnode) publish() {
+	if n.runs() && !n.director() {
+		n.life.mesh.Publish(n.sim.truth(n.region).status(n.life.checked))
+	}
+}
+
+// kill ends the process without a word; of a dark machine, not even the network tells.
+func (n *simnode) kill(dark bool) {
+	l := n.life
+	if l == nil {
+		return
+	}
+	l.station.close(dark)
+	if n.disk.behind() {
+		n.sim.forgot(n)
+	}
+	n.disk = n.disk.cutOff()
+	n.life, n.paused, n.died = nil, false, time.Now()
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	n.end(l, gone)
+}
+
+// leave ends the process as SIGTERM does.
+func (n *simnode) leave() {
+	l := n.life
+	if !n.runs() {
+		return
+	}
+	l.leaves = true
+	n.end(l, context.Background())
+	n.sim.after(3*time.Second, func() {
+		if n.life == l {
+			n.life, n.died = nil, time.Now()
+		}
+	})
+}
+
+func (n *simnode) end(l *life, ctx context.Context) {
+	if l.ends {
+		return
+	}
+	l.ends = true
+	n.sim.ending.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		err := l.mesh.Close(ctx)
+		l.stop()
+		l.running.Wait()
+		if err != nil && ctx.Err() == context.DeadlineExceeded {
+			n.sim.failures <- fmt.Sprintf("%s does not end: %v", n.name, err)
+		}
+	})
+}
+
+func (n *simnode) pause() {
+	if n.runs() {
+		n.paused = true
+		n.life.station.pause()
+	}
+}
+
+func (n *simnode) resume() {
+	if n.paused {
+		n.paused = false
+		n.life.station.resume()
+		n.publish()
+	}
+}
+
+// A memoryDisk is a Disk that can be full, and that no longer gets what a process writes after it was killed.
+type memoryDisk struct {
+	mu   sync.Mutex
+	blob []byte // guarded by mu
+	full bool   // guarded by mu
+	off  bool   // guarded by mu
+	lost int    // guarded by mu: writes that failed since the last that did not
+}
+
+var errFull = errors.New("no space left on device")
+
+func (d *memoryDisk) Read() ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.blob == nil {
+		return nil, fs.ErrNotExist
+	}
+	return slices.Clone(d.blob), nil
+}
+
+func (d *memoryDisk) Write(b []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.off:
+	case d.full:
+		d.lost++
+		return errFull
+	default:
+		d.blob, d.lost = slices.Clone(b), 0
+	}
+	return nil
+}
+
+func (d *memoryDisk) SetAside() error { return errors.New("a memory that cannot be used was written") }
+
+// cutOff ends a process' writing, and returns the disk as the next one finds it.
+func (d *memoryDisk) cutOff() *memoryDisk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.off = true
+	return &memoryDisk{blob: d.blob, full: d.full, lost: d.lost}
+}
+
+func (d *memoryDisk) set(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
+}
+
+// behind says whether what a process knows did not get to the disk.
+func (d *memoryDisk) behind() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost > 0
+}

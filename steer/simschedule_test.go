@@ -1,0 +1,177 @@
+package steer_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A schedule is a mesh and what happens to it. It follows from the seed alone.
+type schedule struct {
+	seed      uint64
+	directors int
+	regions   []int // agents of each
+	weather   weather
+	events    []event // by time
+}
+
+// The kinds of event. Those that last are undone at their end.
+const (
+	storm     = "storm"     // packets and streams are lost on all links
+	oneWay    = "one way"   // one link carries nothing
+	deaf      = "deaf"      // a node gets nothing
+	mute      = "mute"      // what a node sends gets nowhere
+	partition = "partition" // some nodes and the others are apart
+	noUDP     = "no UDP"    // a node's packets are lost both ways, streams pass
+	pausing   = "pause"     // a process is stopped and goes on
+	crash     = "crash"     // a process is killed, and starts again
+	blackout  = "blackout"  // a machine loses its power, and starts again
+	wiped     = "wiped"     // as crash, without what was on its disk
+	leaving   = "leave"     // a process is told to end, and starts again
+	clock     = "clock"     // a wall clock jumps
+	fullDisk  = "full disk" // nothing can be written
+	fault     = "fault"     // an endpoint fails
+	loading   = "load"      // a region's load and capacity change
+	order     = "order"     // an operator gives an order
+)
+
+// kinds are what is drawn from, the frequent ones more than once.
+var kinds = []string{
+	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
+	wiped, leaving, leaving, clock, clock, fullDisk, fault, fault, fault, fault, loading, order, order, order, order,
+}
+
+// An event happens at a time since the start.
+type event struct {
+	at, lasts time.Duration
+	kind      string
+	nodes     []int         // it happens to; directors first, then agents by region
+	region    int           // of a fault, a load or an order
+	endpoint  int           // of a fault
+	amount    float64       // lost by a storm; of load
+	jump      time.Duration // of a clock
+	order     string        // kind of order
+}
+
+func (e event) String() string {
+	s := fmt.Sprintf("%8.3fs %-9s", e.at.Seconds(), e.kind)
+	switch e.kind {
+	case storm:
+		s += fmt.Sprintf(" loss %.2f", e.amount)
+	case fault:
+		s += fmt.Sprintf(" region %d endpoint %d", e.region, e.endpoint)
+	case loading:
+		s += fmt.Sprintf(" region %d %.2f", e.region, e.amount)
+	case order:
+		s += fmt.Sprintf(" %s region %d at node %v", e.order, e.region, e.nodes)
+	case clock:
+		s += fmt.Sprintf(" node %v by %v", e.nodes, e.jump)
+	default:
+		s += fmt.Sprintf(" nodes %v", e.nodes)
+	}
+	if e.lasts > 0 {
+		s += fmt.Sprintf(" for %.3fs", e.lasts.Seconds())
+	}
+	return s
+}
+
+func (s schedule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %d directors (nodes 0 to %d), agents of each region %v, weather %+v\n", s.seed, s.directors, s.directors-1, s.regions, s.weather)
+	for _, e := range s.events {
+		fmt.Fprintln(&b, e)
+	}
+	return b.String()
+}
+
+// The times of a schedule.
+const (
+	settling  = 4 * time.Second  // from the start to the first fault
+	active    = 25 * time.Second // in which faults begin
+	startTime = time.Second      // in which all nodes start
+	lasting   = 25 * time.Second // of one fault at most, but for the long partitions
+)
+
+// draw makes the schedule of a seed.
+func draw(seed uint64) schedule {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	// Most meshes are small: what a message costs grows with the square of the nodes.
+	s := schedule{seed: seed, directors: []int{2, 2, 2, 3, 4}[rng.IntN(5)]}
+	for range []int{2, 3, 3, 3, 3, 4, 5}[rng.IntN(7)] {
+		s.regions = append(s.regions, []int{1, 1, 1, 1, 1, 1, 2, 3}[rng.IntN(8)])
+	}
+	s.weather = weather{delay: between(rng, time.Millisecond, 100*time.Millisecond), jitter: between(rng, time.Millisecond, 50*time.Millisecond)}
+	if rng.IntN(2) == 0 {
+		s.weather.loss, s.weather.twice, s.weather.late = rng.Float64()*0.1, rng.Float64()*0.05, rng.Float64()*0.05
+	}
+	for range 1 + rng.IntN(9) {
+		s.events = append(s.events, s.event(rng, kinds[rng.IntN(len(kinds))]))
+	}
+	if rng.IntN(16) == 0 { // past memberlist's memory of the dead
+		e := s.event(rng, partition)
+		e.lasts = between(rng, time.Minute, 12*time.Minute)
+		s.events = append(s.events, e)
+	}
+	slices.SortFunc(s.events, func(a, b event) int { return int(a.at - b.at) })
+	return s
+}
+
+func (s schedule) size() int {
+	n := s.directors
+	for _, agents := range s.regions {
+		n += agents
+	}
+	return n
+}
+
+func (s schedule) event(rng *rand.Rand, kind string) event {
+	e := event{
+		kind: kind, at: settling + time.Duration(rng.Int64N(int64(active))), lasts: between(rng, 300*time.Millisecond, lasting),
+		region: rng.IntN(len(s.regions)), nodes: []int{rng.IntN(s.size())},
+	}
+	switch kind {
+	case storm:
+		e.amount, e.nodes = rng.Float64()*0.6, nil
+	case oneWay:
+		e.nodes = rng.Perm(s.size())[:2]
+	case partition:
+		e.nodes = rng.Perm(s.size())[:1+rng.IntN(s.size()-1)]
+	case leaving:
+		e.lasts += 4 * time.Second // it ends before it starts again
+	case clock:
+		e.nodes = []int{s.directors + rng.IntN(s.size()-s.directors)} // of agents: orders still end by wall clocks
+		e.lasts, e.jump = 0, between(rng, time.Second, 60*24*time.Hour)
+		if rng.IntN(2) == 0 {
+			e.jump = -e.jump
+		}
+	case fault:
+		e.endpoint = rng.IntN(simEndpoints)
+	case loading:
+		e.lasts, e.amount = 0, rng.Float64()*1.5
+	case order:
+		e.nodes = []int{rng.IntN(s.directors)}
+		e.order = []string{"drain", "drain", "drain", "none"}[rng.IntN(4)]
+		if e.order == "none" || rng.IntN(2) == 0 {
+			e.lasts = 0 // until taken back
+		}
+	}
+	return e
+}
+
+// between draws a time, as likely between 1 and 2 as between 10 and 20.
+func between(rng *rand.Rand, least, most time.Duration) time.Duration {
+	f := math.Exp(rng.Float64() * math.Log(float64(most)/float64(least)))
+	return time.Duration(f * float64(least)).Round(time.Millisecond)
+}
+
+// end is when the last fault has healed.
+func (s schedule) end() time.Duration {
+	end := settling
+	for _, e := range s.events {
+		end = max(end, e.at+e.lasts)
+	}
+	return end
+}
