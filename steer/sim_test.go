@@ -121,6 +121,7 @@ type simulation struct {
 	failures chan string    // of theirs
 	found    *violation
 
+	changed time.Time              // when all agents know of the last change
 	bad     bool                   // the weather excuses everything
 	reached map[[2]*simnode]reach  // from, to a director
 	answers map[string]answered    // by what a view says
@@ -309,10 +310,17 @@ func (s *simulation) effect(e event) (do, undo func()) {
 		return func() { nodes[0].disk.set(true) }, func() { nodes[0].disk.set(false) }
 	case fault:
 		r := s.regions[e.region]
-		return func() { s.fault(r, e.endpoint, 1) }, func() { s.fault(r, e.endpoint, -1) }
+		return func() { s.fault(&r.down[e.endpoint], 1) }, func() { s.fault(&r.down[e.endpoint], -1) }
+	case far:
+		r := s.regions[e.region]
+		return func() { s.fault(&r.far[e.endpoint], 1) }, func() { s.fault(&r.far[e.endpoint], -1) }
+	case lying:
+		return func() { s.fault(&nodes[0].lies, 1) }, func() { s.fault(&nodes[0].lies, -1) }
+	case forging:
+		return s.forger(e.region, nodes[0])
 	case loading:
 		r := s.regions[e.region]
-		return func() { r.load, r.capacity = e.amount, 0.5+e.amount/3; s.tell(r, 0) }, nil
+		return func() { r.load, r.capacity = e.amount, 0.5+e.amount/3; s.tell(0) }, nil
 	case order:
 		return func() { s.give(nodes[0], e) }, nil
 	}
@@ -346,47 +354,82 @@ func (s *simulation) others(nodes []*simnode) (all []*simnode) {
 // A simRegion is what is true of a region, whoever knows it.
 type simRegion struct {
 	name           string
-	down           [simEndpoints]int // faults of each endpoint
+	down, far      [simEndpoints]int // faults of each endpoint
 	capacity, load float64           // parts of the configured capacity
-	changed        time.Time         // when all agents knew of the last change
 }
 
 func (s *simulation) truth(region string) *simRegion {
 	return s.regions[slices.IndexFunc(s.regions, func(r *simRegion) bool { return r.name == region })]
 }
 
-// fault counts the faults of an endpoint. Agents find out, each at its time.
-func (s *simulation) fault(r *simRegion, endpoint, by int) {
-	r.down[endpoint] += by
-	s.tell(r, time.Second)
+// fault counts the faults of something. Agents find out, each at its time.
+func (s *simulation) fault(what *int, by int) {
+	*what += by
+	s.tell(time.Second)
 }
 
-func (s *simulation) tell(r *simRegion, within time.Duration) {
-	r.changed = time.Now().Add(within)
+func (s *simulation) tell(within time.Duration) {
+	s.changed = time.Now().Add(within)
 	for _, n := range s.nodes {
-		if n.region == r.name {
+		if !n.director() {
 			s.after(time.Duration(s.rng.Int64N(int64(within)+1)), n.publish)
 		}
 	}
 }
 
-// status is what an agent says whose checks have run, or have not.
-func (r *simRegion) status(checked bool) healthmesh.Status {
+// status is what an agent says. Every agent is a witness of all other regions.
+func (s *simulation) status(n *simnode) healthmesh.Status {
+	own := s.truth(n.region)
 	st := healthmesh.Status{
-		Capacity: r.capacity * sites[r.name].Capacity, Load: r.load * sites[r.name].Capacity, HasLoad: r.load > 0,
+		Capacity: own.capacity * sites[own.name].Capacity, Load: own.load * sites[own.name].Capacity, HasLoad: own.load > 0,
 		Endpoints: make(map[healthmesh.EndpointID]healthmesh.Endpoint),
 	}
-	for i, id := range endpointsOf[r.name] {
-		e := healthmesh.Endpoint{State: healthmesh.Up, Reason: "status 200"}
-		if r.down[i] > 0 {
-			e = healthmesh.Endpoint{State: healthmesh.Down, Reason: "connection refused"}
+	for _, r := range s.regions {
+		for i, id := range endpointsOf[r.name] {
+			if r == own || s.witnesses > 0 {
+				st.Endpoints[id] = s.sees(n, r, i)
+			}
 		}
-		if !checked {
-			e = healthmesh.Endpoint{}
-		}
-		st.Endpoints[id] = e
 	}
 	return st
+}
+
+// sees is what an agent says of an endpoint.
+func (s *simulation) sees(n *simnode, r *simRegion, endpoint int) healthmesh.Endpoint {
+	switch own := r.name == n.region; {
+	case n.life == nil || !n.life.checked:
+		return healthmesh.Endpoint{}
+	case r.down[endpoint] > 0, !own && r.far[endpoint] > 0, n.lies > 0 && (!own || n.forges) && !s.spared(n, r):
+		return healthmesh.Endpoint{State: healthmesh.Down, Reason: "connection refused"}
+	}
+	return healthmesh.Endpoint{State: healthmesh.Up, Reason: "status 200"}
+}
+
+// spared says whether a liar tells the truth of a region: of one, or it would be taken for cut off.
+func (s *simulation) spared(n *simnode, r *simRegion) bool {
+	first := s.regions[0]
+	if first.name == n.region {
+		first = s.regions[1]
+	}
+	return r == first && !n.forges
+}
+
+// forger is a member that has the gossip key and a region's key, and speaks for another region, under its agent's name or one of its own.
+// Where regions are not bound to keys it is an agent like others, so there is none.
+func (s *simulation) forger(region int, as *simnode) (do, undo func()) {
+	r := s.regions[region]
+	other := s.regions[(region+1)%len(s.regions)]
+	n := &simnode{
+		sim: s, name: fmt.Sprint("forger-", as.name), region: r.name, ip: fmt.Sprintf("10.0.1.%d", as.index), disk: new(memoryDisk),
+		lies: 1, forges: true, key: s.world.keys[other.name],
+	}
+	if as.index%2 == 0 {
+		n.name = as.name
+	}
+	if !s.signed {
+		return func() {}, nil
+	}
+	return n.start, func() { n.kill(false) }
 }
 
 // A journal keeps the last of what nodes logged, for a violation.

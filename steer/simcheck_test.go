@@ -156,11 +156,11 @@ func saying(v *healthmesh.View) string {
 func (s *simulation) checkRegions(d *simnode, m *lookout) {
 	for _, truth := range s.regions {
 		r := m.view.Regions[truth.name]
-		heard, calm := s.heard(d, truth.name, healing)
+		heard, _ := s.heard(d, truth.name, healing)
 		switch {
 		case heard && (r == nil || r.State != healthmesh.Up):
 			s.violated("a region whose agents can be heard is up", "%s believes of %s: %v", d.name, truth.name, show(r))
-		case heard && calm && time.Since(truth.changed) > seenWithin:
+		case heard && s.calm(d) && time.Since(s.changed) > seenWithin:
 			s.checkEndpoints(d, truth, r)
 		case r != nil && r.State != healthmesh.Down && s.dead(truth.name, fallsWithin) && s.othersHeard(d, truth, 2*healing):
 			s.violated("a region whose agents are dead is down", "%s believes of %s: %v", d.name, truth.name, show(r))
@@ -189,17 +189,67 @@ func (s *simulation) othersHeard(d *simnode, but *simRegion, last time.Duration)
 
 func (s *simulation) checkEndpoints(d *simnode, truth *simRegion, r *healthmesh.Region) {
 	for i, id := range endpointsOf[truth.name] {
-		want := healthmesh.Up
-		if truth.down[i] > 0 {
+		want, rule := healthmesh.Up, "what agents see of endpoints is believed"
+		if truth.down[i] > 0 || s.unreachable(d, truth, i) {
 			want = healthmesh.Down
+		} else if truth.far[i] == 0 {
+			rule = "an endpoint that works is not taken out"
 		}
 		switch got := r.Endpoints[id]; {
 		case got.State != want:
-			s.violated("what agents see of endpoints is believed", "%s believes endpoint %d of %s %v for %q, it is %v", d.name, i, truth.name, got.State, got.Reason, want)
+			s.violated(rule, "%s believes endpoint %d of %s %v for %q, it is %v", d.name, i, truth.name, got.State, got.Reason, want)
 		case got.State == healthmesh.Down && got.Reason == "":
 			s.violated("an endpoint is down for a stated cause", "%s: endpoint %d of %s", d.name, i, truth.name)
 		}
 	}
+}
+
+// calm says whether for some time nothing changed in who can be heard.
+func (s *simulation) calm(d *simnode) bool {
+	for _, r := range s.regions {
+		if _, calm := s.heard(d, r.name, healing); !calm {
+			return false
+		}
+	}
+	return true
+}
+
+// unreachable says whether most regions, two at least, see an endpoint of another region down. An agent that sees nothing of a family
+// up outside of its region is not asked.
+func (s *simulation) unreachable(d *simnode, of *simRegion, endpoint int) bool {
+	up, down := 0, 0
+	for _, r := range s.regions {
+		balance := 0
+		for _, n := range s.nodes {
+			if n.region != r.name || r == of || !s.reached[[2]*simnode{n, d}].connected || s.blind(n, endpoint) {
+				continue
+			}
+			if s.sees(n, of, endpoint).State == healthmesh.Up {
+				balance++
+			} else {
+				balance--
+			}
+		}
+		switch {
+		case balance > 0:
+			up++
+		case balance < 0:
+			down++
+		}
+	}
+	return s.witnesses > 0 && down >= 2 && down > up
+}
+
+// blind says whether an agent sees nothing of an endpoint's family up outside of its region.
+func (s *simulation) blind(n *simnode, endpoint int) bool {
+	for _, r := range s.regions {
+		for i := range simEndpoints {
+			if family6 := 1; r.name != n.region && (i == family6) == (endpoint == family6) && s.sees(n, r, i).State == healthmesh.Up {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // checkAnswers: equal views give equal answers, and answers are of those that can answer.

@@ -1,6 +1,7 @@
 package steer_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ type simnode struct {
 
 	life   *life // nil while no process runs
 	paused bool
+	forges bool // of one that no region has a place for
+	key    *healthmesh.Identity
+	lies   int       // faults that make the agent lie
 	noUDP  int       // faults that block its packets and not its streams
 	died   time.Time // when the last process ended
 }
@@ -58,7 +62,7 @@ func (n *simnode) start() {
 	l := &life{station: n.sim.net.station(n.ip, 7946)}
 	o := healthmesh.Options{
 		Name: n.name, Role: "agent", Region: n.region, Log: n.sim.log.With("node", n.name),
-		Transport: l.station, Wall: n.now, Disk: n.disk,
+		Transport: l.station, Wall: n.now, Disk: n.disk, Plan: n.sim.world.plan(n.sim.schedule), Identity: cmp.Or(n.key, n.sim.world.keys[n.region]),
 		Config: healthmesh.Config{Listen: n.addr(), Join: n.sim.seeds},
 	}
 	if n.director() {
@@ -98,7 +102,7 @@ func (n *simnode) serve(ctx context.Context, l *life) {
 // publish is what an agent does when its checks or its load say something new.
 func (n *simnode) publish() {
 	if n.runs() && !n.director() {
-		n.life.mesh.Publish(n.sim.truth(n.region).status(n.life.checked))
+		n.life.mesh.Publish(n.sim.status(n))
 	}
 }
 

@@ -15,6 +15,8 @@ type schedule struct {
 	directors int
 	regions   []int // agents of each
 	weather   weather
+	witnesses int     // other regions that see each endpoint
+	signed    bool    // regions are bound to keys
 	events    []event // by time
 }
 
@@ -34,6 +36,9 @@ const (
 	clock     = "clock"     // a wall clock jumps
 	fullDisk  = "full disk" // nothing can be written
 	fault     = "fault"     // an endpoint fails
+	far       = "far"       // an endpoint works, but cannot be reached from other regions
+	lying     = "lying"     // an agent says that endpoints of all other regions are down
+	forging   = "forging"   // a member without a region's key speaks for it
 	loading   = "load"      // a region's load and capacity change
 	order     = "order"     // an operator gives an order
 )
@@ -41,7 +46,7 @@ const (
 // kinds are what is drawn from, the frequent ones more than once.
 var kinds = []string{
 	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
-	wiped, leaving, leaving, clock, clock, fullDisk, fault, fault, fault, fault, loading, order, order, order, order,
+	wiped, leaving, leaving, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, forging, loading, order, order, order, order,
 }
 
 // An event happens at a time since the start.
@@ -61,7 +66,9 @@ func (e event) String() string {
 	switch e.kind {
 	case storm:
 		s += fmt.Sprintf(" loss %.2f", e.amount)
-	case fault:
+	case forging:
+		s += fmt.Sprintf(" region %d as agent %v", e.region, e.nodes)
+	case fault, far:
 		s += fmt.Sprintf(" region %d endpoint %d", e.region, e.endpoint)
 	case loading:
 		s += fmt.Sprintf(" region %d %.2f", e.region, e.amount)
@@ -80,7 +87,8 @@ func (e event) String() string {
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d directors (nodes 0 to %d), agents of each region %v, weather %+v\n", s.seed, s.directors, s.directors-1, s.regions, s.weather)
+	fmt.Fprintf(&b, "seed %d: %d directors (nodes 0 to %d), agents of each region %v, %d witnesses, signed %v, weather %+v\n",
+		s.seed, s.directors, s.directors-1, s.regions, s.witnesses, s.signed, s.weather)
 	for _, e := range s.events {
 		fmt.Fprintln(&b, e)
 	}
@@ -107,6 +115,7 @@ func draw(seed uint64) schedule {
 	if rng.IntN(2) == 0 {
 		s.weather.loss, s.weather.twice, s.weather.late = rng.Float64()*0.1, rng.Float64()*0.05, rng.Float64()*0.05
 	}
+	s.witnesses, s.signed = []int{0, 2, 3, 3}[rng.IntN(4)], rng.IntN(3) == 0
 	for range 1 + rng.IntN(9) {
 		s.events = append(s.events, s.event(rng, kinds[rng.IntN(len(kinds))]))
 	}
@@ -147,8 +156,10 @@ func (s schedule) event(rng *rand.Rand, kind string) event {
 		if rng.IntN(2) == 0 {
 			e.jump = -e.jump
 		}
-	case fault:
+	case fault, far:
 		e.endpoint = rng.IntN(simEndpoints)
+	case lying, forging:
+		e.nodes = []int{s.directors + rng.IntN(s.size()-s.directors)}
 	case loading:
 		e.lasts, e.amount = 0, rng.Float64()*1.5
 	case order:

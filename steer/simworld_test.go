@@ -3,6 +3,7 @@ package steer_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,11 +45,26 @@ var endpointsOf = func() map[string][simEndpoints]healthmesh.EndpointID {
 	return all
 }()
 
-// A simWorld is zones and geography of simulated directors. Immutable.
+// A simWorld is zones and geography of simulated directors, and what they and agents know of all regions. Immutable.
 type simWorld struct {
 	set     *zones.Set
 	survey  *steer.Survey
 	clients []geo.Client
+	keys    map[string]*healthmesh.Identity // of each region's agents
+	targets []healthmesh.Target
+}
+
+// plan is the configuration as the mesh sees it.
+func (w *simWorld) plan(s schedule) *healthmesh.Plan {
+	p := &healthmesh.Plan{Targets: slices.Clone(w.targets), Witnesses: s.witnesses}
+	for i := range s.regions {
+		r := healthmesh.PlanRegion{Name: regionNames[i], Capacity: sites[regionNames[i]].Capacity}
+		if s.signed {
+			r.Keys = []healthmesh.PublicKey{w.keys[r.Name].Public()}
+		}
+		p.Regions = append(p.Regions, r)
+	}
+	return p
 }
 
 // makeWorlds makes the worlds of 2 regions and more, by their number.
@@ -66,7 +82,20 @@ func makeWorlds(t *testing.T) []*simWorld {
 			p.Regions = append(p.Regions, zones.MemberConfig{Region: region, Addresses: []string{plain4}})
 		}
 		set := load(t, w, a, p)
-		worlds[n] = &simWorld{set: set, survey: steer.NewSurvey(set, table)}
+		worlds[n] = &simWorld{set: set, survey: steer.NewSurvey(set, table), keys: make(map[string]*healthmesh.Identity)}
+		for _, region := range regionNames[:n] {
+			key, err := healthmesh.ParseIdentity(healthmesh.GenerateIdentity())
+			if err != nil {
+				t.Fatal(err)
+			}
+			worlds[n].keys[region] = key
+			www4, www6, api4, _ := addresses(region)
+			for i, e := range []string{www4, www6, api4} {
+				worlds[n].targets = append(worlds[n].targets, healthmesh.Target{
+					ID: endpointsOf[region][i], Name: e, Region: region, Service: []string{www, www, api}[i], Endpoint: e, Check: healthmesh.Check{Type: "http"},
+				})
+			}
+		}
 		for _, c := range []string{"10.1.1.1", "70.1.2.3", "130.4.5.6", "200.7.8.9", "2001:db8:1::1", "2001:db8:8000::1"} {
 			worlds[n].clients = append(worlds[n].clients, client(c))
 		}
