@@ -359,7 +359,7 @@ func (s *simulation) give(d *simnode, e event) {
 	o := healthmesh.Order{Region: region, Kind: e.order, Reason: g.id}
 	if e.lasts > 0 {
 		g.until = time.Now().Add(e.lasts)
-		o.Until = d.now().Add(e.lasts)
+		o.For = e.lasts
 	}
 	// The mesh's order is that of the clocks that the givers have seen: it is ours if each had seen the one before.
 	if last := s.lastGiven(region); last != nil {

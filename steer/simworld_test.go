@@ -92,7 +92,7 @@ func makeWorlds(t *testing.T) []*simWorld {
 			www4, www6, api4, _ := addresses(region)
 			for i, e := range []string{www4, www6, api4} {
 				worlds[n].targets = append(worlds[n].targets, healthmesh.Target{
-					ID: endpointsOf[region][i], Name: e, Region: region, Service: []string{www, www, api}[i], Endpoint: e, Check: healthmesh.Check{Type: "http"},
+					ID: endpointsOf[region][i], Name: e, Region: region, Service: []string{www, www, api}[i], Endpoint: e, Checks: []healthmesh.Check{{Type: "http"}},
 				})
 			}
 		}
