@@ -68,11 +68,7 @@ func newVictim(t *testing.T) *victim {
 	}
 	v := &victim{internet: &internet{newNamespace(t), t, t.TempDir()}}
 	// What is sent to forged sources leaves, to a bridge without a port.
-	for _, args := range []string{"link add away type bridge", "link set away arp off up", "route add " + forgedNetwork + " dev away table local src 44.0.2.1"} {
-		if out, err := command("ip", append([]string{"-n", v.name}, strings.Fields(args)...)...); err != nil {
-			t.Fatalf("ip %s: %v\n%s", args, err, out)
-		}
-	}
+	v.ip(t, "link add away type bridge", "link set away arp off up", "route add "+forgedNetwork+" dev away table local src 44.0.2.1")
 	script, err := txtar.ParseFile("testdata/script/dns.txtar")
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/template"
@@ -171,24 +172,46 @@ type process struct {
 
 func (c *cluster) start(name string, args ...string) *process {
 	c.t.Helper()
-	p := &process{cmd: exec.Command(c.bin, args...), log: filepath.Join(c.dir, name+".log"), done: make(chan struct{})}
-	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	p := startProcess(c.t, filepath.Join(c.dir, name+".log"), exec.Command(c.bin, args...), func(f func()) { f() })
+	c.procs[name] = p
+	return p
+}
+
+// startProcess has in start a program, whose output is added to a log.
+func startProcess(t *testing.T, log string, cmd *exec.Cmd, in func(func())) *process {
+	t.Helper()
+	p := &process{cmd: cmd, log: log, done: make(chan struct{})}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	// No process outlives the test, even one that is killed.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		c.t.Fatal(err)
+	if in(func() { err = p.cmd.Start() }); err != nil {
+		t.Fatal(err)
 	}
-	c.procs[name] = p
 	go func() {
 		_ = p.cmd.Wait() // how it ended is for the test to judge
-		log.Close()
+		out.Close()
 		close(p.done)
 	}()
 	return p
+}
+
+// end sends a signal and waits for the end.
+func (p *process) end(sig syscall.Signal) error {
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(deadline):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("it does not end on %v", sig)
+	}
 }
 
 func (c *cluster) startDirector(i int) *process {
@@ -271,45 +294,40 @@ func (c *cluster) stop(name string, sig syscall.Signal) {
 		c.t.Fatalf("no process %s", name)
 	}
 	delete(c.procs, name)
-	if err := p.cmd.Process.Signal(sig); err != nil {
+	if err := p.end(sig); err != nil {
 		c.t.Fatalf("%s: %v", name, err)
-	}
-	select {
-	case <-p.done:
-	case <-time.After(deadline):
-		c.t.Fatalf("%s does not end on %v", name, sig)
 	}
 }
 
 func (c *cluster) close() {
-	for name, p := range c.procs {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-p.done:
-		case <-time.After(deadline):
-			c.t.Errorf("%s does not end on SIGTERM", name)
-			_ = p.cmd.Process.Kill()
-			<-p.done
-		}
-	}
+	endAll(c.t, c.procs, c.dir)
 	for _, of := range c.backends {
 		for _, b := range of {
 			b.stop()
 		}
 	}
-	logs, _ := filepath.Glob(filepath.Join(c.dir, "*.log"))
+}
+
+// endAll ends processes as an operator would, and reads the logs of the folder.
+func endAll(t *testing.T, procs map[string]*process, dir string) {
+	for name, p := range procs {
+		if err := p.end(syscall.SIGTERM); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	for _, log := range logs {
 		text, err := os.ReadFile(log)
 		if err != nil {
-			c.t.Error(err)
+			t.Error(err)
 		}
 		for _, bad := range []string{"panic:", "DATA RACE", "fatal error:"} {
 			if strings.Contains(string(text), bad) {
-				c.t.Errorf("%s has %q", filepath.Base(log), bad)
+				t.Errorf("%s has %q", filepath.Base(log), bad)
 			}
 		}
-		if c.t.Failed() {
-			c.t.Logf("%s:\n%s", filepath.Base(log), tail(text, 6000))
+		if t.Failed() {
+			t.Logf("%s:\n%s", filepath.Base(log), tail(text, 6000))
 		}
 	}
 }
@@ -318,17 +336,19 @@ func tail(text []byte, n int) []byte { return text[max(0, len(text)-n):] }
 
 // A backend is a real HTTP server that can be taken down and brought back.
 type backend struct {
-	addr string
-	port int
-	mu   sync.Mutex
-	srv  *http.Server // nil while down
+	addr    string
+	port    int
+	listen  func(network, addr string) (net.Listener, error)
+	failing atomic.Bool // it answers with an error
+	mu      sync.Mutex
+	srv     *http.Server // nil while down
 }
 
 func (c *cluster) startBackends() {
 	for i := range regions {
 		var of []*backend
 		for k := range backendsOf {
-			b := &backend{addr: netip.AddrFrom4([4]byte{127, 0, byte(i + 1), byte(k + 1)}).String(), port: c.http}
+			b := &backend{addr: netip.AddrFrom4([4]byte{127, 0, byte(i + 1), byte(k + 1)}).String(), port: c.http, listen: net.Listen}
 			if err := b.start(); err != nil {
 				c.t.Fatal(err)
 			}
@@ -344,13 +364,19 @@ func (b *backend) start() error {
 	if b.srv != nil {
 		return nil
 	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(b.addr, fmt.Sprint(b.port)))
+	ln, err := b.listen("tcp", net.JoinHostPort(b.addr, fmt.Sprint(b.port)))
 	if err != nil {
 		return err
 	}
-	b.srv = &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: deadline}
+	b.srv = &http.Server{Handler: b, ReadHeaderTimeout: deadline}
 	go b.srv.Serve(ln) //nolint:errcheck // ends when stop closes it
 	return nil
+}
+
+func (b *backend) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	if b.failing.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
 }
 
 func (b *backend) stop() {

@@ -27,19 +27,25 @@ const namespaceThreads = 4
 
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
-	n := &namespace{name: fmt.Sprintf("nearcast-%d", os.Getpid()), work: make(chan func())}
+	n := addNamespace(t, fmt.Sprintf("nearcast-%d", os.Getpid()))
+	n.ip(t, "route add local 0.0.0.0/0 dev lo", "addr add 44.0.4.1/32 dev lo")
+	return n
+}
+
+// addNamespace makes a network with nothing but loopback in it, until the test ends.
+func addNamespace(t *testing.T, name string) *namespace {
+	t.Helper()
+	n := &namespace{name: name, work: make(chan func())}
+	if out, err := command("ip", "netns", "add", name); err != nil {
+		t.Fatalf("ip netns add: %v\n%s", err, out)
+	}
 	t.Cleanup(func() {
 		close(n.work)
 		if out, err := command("ip", "netns", "del", n.name); err != nil {
 			t.Errorf("ip netns del: %v\n%s", err, out)
 		}
 	})
-	for _, args := range []string{"netns add NAME", "-n NAME link set lo up", "-n NAME route add local 0.0.0.0/0 dev lo", "-n NAME addr add 44.0.4.1/32 dev lo"} {
-		args = strings.ReplaceAll(args, "NAME", n.name)
-		if out, err := command("ip", strings.Fields(args)...); err != nil {
-			t.Fatalf("ip %s: %v\n%s", args, err, out)
-		}
-	}
+	n.ip(t, "link set lo up")
 	entered := make(chan error, namespaceThreads)
 	for range namespaceThreads {
 		go func() {
@@ -56,6 +62,16 @@ func newNamespace(t *testing.T) *namespace {
 		}
 	}
 	return n
+}
+
+// ip has the program ip change the namespace.
+func (n *namespace) ip(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, c := range commands {
+		if out, err := command("ip", append([]string{"-n", n.name}, strings.Fields(c)...)...); err != nil {
+			t.Fatalf("ip %s: %v\n%s", c, err, out)
+		}
+	}
 }
 
 // enter puts the thread into the namespace.
@@ -88,6 +104,18 @@ func (n *namespace) ask(from, server netip.Addr, q *dns.Msg) (r *dns.Msg, err er
 		r, _, err = client.ExchangeWithConn(q, &dns.Conn{Conn: conn})
 	})
 	return r, err
+}
+
+// dial connects from the namespace; what is sent and received then needs no thread in it.
+func (n *namespace) dial(network, addr string) (conn net.Conn, err error) {
+	n.do(func() { conn, err = net.DialTimeout(network, addr, queryTimeout) })
+	return conn, err
+}
+
+// listen binds in the namespace.
+func (n *namespace) listen(network, addr string) (ln net.Listener, err error) {
+	n.do(func() { ln, err = net.Listen(network, addr) })
+	return ln, err
 }
 
 // command is the program and its arguments for exec, so that it runs in the namespace.

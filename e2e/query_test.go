@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -46,14 +48,28 @@ const queryTimeout = 2 * time.Second
 
 // ask asks a director for www as the client of one region.
 func (c *cluster) ask(director, client int) answer {
+	return askOver(director, client, regions[client].client, func() (net.Conn, error) {
+		return net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", c.dns[director]))
+	})
+}
+
+// askOver asks a director for www as a client of one region, with its network, over a connection of its own.
+func askOver(director, client int, network string, dial func() (net.Conn, error)) answer {
 	q := new(dns.Msg).SetQuestion("www.geo.example.com.", dns.TypeA)
 	q.SetEdns0(1232, false)
-	net := netip.MustParsePrefix(regions[client].client)
+	prefix := netip.MustParsePrefix(network)
 	q.IsEdns0().Option = append(q.IsEdns0().Option, &dns.EDNS0_SUBNET{
-		Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(net.Bits()), Address: net.Addr().AsSlice(),
+		Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(prefix.Bits()), Address: prefix.Addr().AsSlice(),
 	})
-	a := answer{at: time.Now(), director: director, client: client, region: -1}
-	r, _, err := (&dns.Client{Timeout: queryTimeout}).Exchange(q, fmt.Sprintf("127.0.0.1:%d", c.dns[director]))
+	a := answer{director: director, client: client, region: -1}
+	conn, err := dial()
+	a.at = time.Now()
+	if err != nil {
+		a.err = err
+		return a
+	}
+	defer conn.Close()
+	r, _, err := (&dns.Client{Timeout: queryTimeout}).ExchangeWithConn(q, &dns.Conn{Conn: conn})
 	if err != nil {
 		a.err = err
 		return a
@@ -72,7 +88,7 @@ func (c *cluster) ask(director, client int) answer {
 	return a
 }
 
-// traffic asks all directors as all clients at a steady rate until it is stopped.
+// traffic asks at a steady rate until it is stopped.
 type traffic struct {
 	mu      sync.Mutex
 	answers []answer
@@ -81,7 +97,13 @@ type traffic struct {
 
 const rate = 200 // queries a second, over all directors
 
+// startTraffic asks all directors as all clients.
 func (c *cluster) startTraffic() *traffic {
+	return startTraffic(c.t, func(n int) answer { return c.ask(n%directors, n/directors%len(regions)) })
+}
+
+// startTraffic has ask send the n-th query, for all n in turn.
+func startTraffic(t *testing.T, ask func(n int) answer) *traffic {
 	tr := &traffic{}
 	quit := make(chan struct{})
 	var all sync.WaitGroup
@@ -95,7 +117,7 @@ func (c *cluster) startTraffic() *traffic {
 			case <-tick.C:
 			}
 			all.Go(func() {
-				a := c.ask(n%directors, n/directors%len(regions))
+				a := ask(n)
 				tr.mu.Lock()
 				tr.answers = append(tr.answers, a)
 				tr.mu.Unlock()
@@ -107,7 +129,7 @@ func (c *cluster) startTraffic() *traffic {
 		all.Wait()
 		return tr.answers
 	})
-	c.t.Cleanup(func() { tr.stop() })
+	t.Cleanup(func() { tr.stop() })
 	return tr
 }
 

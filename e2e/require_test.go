@@ -36,6 +36,14 @@ var present = map[string]func() error{
 		}
 		return nil
 	},
+	"cuts": func() error { // Debian's iproute2 and nftables
+		for _, program := range []string{"ip", "nft"} {
+			if _, err := exec.LookPath(program); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"docker": func() error { _, err := findCompose(); return err },
 	"peers": func() error { // Debian's nsd, knot, bind9 and pdns-server with pdns-backend-bind
 		for _, p := range peers() {

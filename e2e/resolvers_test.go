@@ -429,19 +429,19 @@ func lastData(m *dns.Msg, err error) string {
 }
 
 // get fetches a page in the namespace.
-func (n *namespace) get(host, path string) (text string, err error) {
-	n.do(func() {
-		var conn net.Conn
-		if conn, err = net.Dial("tcp4", host); err != nil {
-			return
-		}
-		defer conn.Close()
-		if _, err = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n", path, host); err != nil {
-			return
-		}
-		var b strings.Builder
-		_, err = io.Copy(&b, conn)
-		text = b.String()
-	})
-	return text, err
+func (n *namespace) get(host, path string) (string, error) {
+	conn, err := n.dial("tcp4", host)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(deadline)); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n", path, host); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	_, err = io.Copy(&b, conn)
+	return b.String(), err
 }

@@ -110,36 +110,46 @@ func (c *cluster) reload(director int) {
 // near their region, and a network that differs from round to round.
 func (c *cluster) writeDatabase(round int) {
 	c.t.Helper()
+	places := clientPlaces()
+	places["8.0.0.0/8"] = [2]float64{float64(round), float64(-round)}
+	writeDatabase(c.t, filepath.Join(c.dir, "geo.mmdb"), places)
+}
+
+// clientPlaces are coordinates of the clients of tests.
+func clientPlaces() map[string][2]float64 {
+	return map[string][2]float64{
+		"128.112.0.0/16": {40.3, -74.6}, "193.0.0.0/21": {52.4, 4.9}, "117.192.0.0/16": {19.0, 73.0}, "200.160.0.0/20": {-23.5, -46.6},
+	}
+}
+
+// writeDatabase writes a database that has networks and their coordinates, replacing it whole.
+func writeDatabase(t *testing.T, path string, places map[string][2]float64) {
+	t.Helper()
 	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "GeoLite2-City", RecordSize: 24})
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	insert := func(network string, lat, lon float64) {
+	for network, at := range places {
 		_, n, err := net.ParseCIDR(network)
 		if err != nil {
-			c.t.Fatal(err)
+			t.Fatal(err)
 		}
-		place := mmdbtype.Map{"location": mmdbtype.Map{"latitude": mmdbtype.Float64(lat), "longitude": mmdbtype.Float64(lon)}}
+		place := mmdbtype.Map{"location": mmdbtype.Map{"latitude": mmdbtype.Float64(at[0]), "longitude": mmdbtype.Float64(at[1])}}
 		if err := tree.Insert(n, place); err != nil {
-			c.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	insert("128.112.0.0/16", 40.3, -74.6)
-	insert("193.0.0.0/21", 52.4, 4.9)
-	insert("117.192.0.0/16", 19.0, 73.0)
-	insert("8.0.0.0/8", float64(round), float64(-round))
-	path := filepath.Join(c.dir, "geo.mmdb")
 	f, err := os.Create(path + ".tmp")
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if _, err := tree.WriteTo(f); err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
