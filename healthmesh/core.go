@@ -30,6 +30,7 @@ type core struct {
 	gossip     *gossip
 	scribe     *scribe
 	joiner     *joiner
+	fetcher    *fetcher
 	send       func(memberlist.Node, []byte) error // one packet, best effort
 	updateNode func()                              // tells others of a new meta; nil before the node has begun
 	keys       *memberlist.Keyring                 // nil: the mesh is not encrypted
@@ -160,6 +161,7 @@ func (c *core) run(ctx context.Context) {
 func (c *core) tick(now time.Time) {
 	c.table.forget(now)
 	c.succeed(now)
+	c.fetch(now)
 	c.evaluate(now)
 	c.sendYoung(now)
 	if c.orders.moving(now) && now.Sub(c.stamped) >= stampPause {

@@ -50,7 +50,7 @@ type Mesh struct {
 	stopJoining context.CancelFunc
 	stopCore    context.CancelFunc
 	stopScribe  context.CancelFunc
-	joining     sync.WaitGroup // the joiner
+	joining     sync.WaitGroup // the joiner and the fetcher
 	running     sync.WaitGroup // the core
 	writing     sync.WaitGroup // the scribe
 	stopped     chan struct{}  // closed when Close begins to stop the goroutines
@@ -97,6 +97,7 @@ func Start(o Options) (*Mesh, error) {
 	c.send = func(n memberlist.Node, b []byte) error { return list.SendBestEffort(&n, b) }
 	c.joiner.self = []string{m.addr, list.LocalNode().Address()}
 	c.joiner.join = func(addr string) error { _, err := list.Join([]string{addr}); return err }
+	c.fetcher.pull = c.joiner.join
 	m.run()
 	return m, nil
 }
@@ -133,6 +134,7 @@ func newCore(o Options, past memory) *core {
 		o:         o,
 		gossip:    newGossip(o, retransmit),
 		scribe:    newScribe(o.Disk, o.Log),
+		fetcher:   newFetcher(o.Config.Beat),
 		statuses:  newMailbox[Status](1),
 		replanned: make(chan struct{}, 1),
 		gives:     make(chan giving),
@@ -174,6 +176,7 @@ func (m *Mesh) run() {
 	writing, stopScribe := context.WithCancel(context.Background())
 	m.stopJoining, m.stopCore, m.stopScribe = stopJoining, stopCore, stopScribe
 	m.joining.Go(func() { m.core.joiner.run(joining) })
+	m.joining.Go(func() { m.core.fetcher.run(joining) })
 	m.running.Go(func() { m.core.run(running) })
 	m.writing.Go(func() { m.core.scribe.run(writing.Done()) })
 }
