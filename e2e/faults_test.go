@@ -29,6 +29,7 @@ const (
 	shortest = 30 * time.Second // partitions
 	middle   = 90 * time.Second
 	longest  = 10 * time.Minute // past what memberlist remembers of the dead
+	noUDP    = 20 * time.Second // some rounds of what goes over TCP
 	steadied = 5 * time.Second  // for faults that change nothing
 )
 
@@ -95,6 +96,8 @@ var linkFaults = []fault{
 	takes(apSouth, boundDeath, "nothing comes out of a region", cut(from(all(apSouth))), heal),
 	takes(euWest, boundObserved, "nothing comes into a region", cut(to(all(euWest))), heal),
 	takes(saEast, boundObserved, "a region's endpoint is reached from inside alone", cut(to(endpointAt(saEast)+"/32")+" ip saddr != "+all(saEast)), heal),
+	keeps(noUDP, "no UDP to and from a region, TCP is open",
+		cut(from(all(apSouth))+" ip protocol udp", to(all(apSouth))+" ip protocol udp"), heal),
 }
 
 // partitioned is a region that is cut off whole.
