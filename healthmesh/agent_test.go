@@ -145,7 +145,7 @@ func TestFamiliesAreJudgedApart(t *testing.T) {
 // A check that can no longer be made is told once, with the reason, and makes the endpoint unknown after as many as a fall.
 func TestUnableIsTold(t *testing.T) {
 	var log bytes.Buffer
-	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 	var said Status
 	a.publish = func(s Status) { said = s }
 	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})

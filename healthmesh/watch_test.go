@@ -100,7 +100,7 @@ func TestDamper(t *testing.T) {
 func TestFlappingIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+		a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 		var said Status
 		a.publish = func(s Status) { said = s }
 		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
@@ -221,7 +221,7 @@ func TestAdoptTargets(t *testing.T) {
 // A certificate is warned of once a day while it ends soon, and when it was renewed that is told.
 func TestCertificateIsWarnedOf(t *testing.T) {
 	var log bytes.Buffer
-	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 	w := &watch{users: []*subject{{Target: Target{Name: "www"}}}}
 	start := time.Now()
 	day := 24 * time.Hour

@@ -38,7 +38,7 @@ func TestChecks(t *testing.T) {
 		}
 		targets := l.targets("eu-west")
 		if len(c.types) == 0 {
-			if len(targets) > 0 || l.Set.Services[0].Checked {
+			if len(targets) != 1 || len(targets[0].Checks) > 0 || l.Set.Services[0].Checked {
 				t.Errorf("%s: without a check %v is checked", c.form, targets)
 			}
 			continue
