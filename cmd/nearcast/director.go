@@ -55,6 +55,7 @@ type mesh interface {
 	steer.Mesh
 	admin.Mesh
 	Adopt(*healthmesh.Plan)
+	Stats() healthmesh.Stats
 	Close(context.Context) error
 }
 
@@ -66,6 +67,7 @@ func (noMesh) Changed() <-chan struct{} { return nil }
 func (noMesh) Rotate(context.Context, string, string) (healthmesh.Keyring, error) {
 	return healthmesh.Keyring{}, errors.New("the configuration has no mesh, so it has no keys")
 }
+func (noMesh) Stats() healthmesh.Stats     { return healthmesh.Stats{} }
 func (noMesh) Adopt(*healthmesh.Plan)      {}
 func (noMesh) Close(context.Context) error { return nil }
 func (noMesh) Give(context.Context, healthmesh.Order) error {
@@ -138,7 +140,7 @@ func (d *director) listen() (err error) {
 	d.reloads.WithLabelValues("applied")
 	d.reloads.WithLabelValues("refused")
 	metrics.MustRegister(
-		d.dns, d.reloads, admin.Beliefs{Snapshot: d.keeper.Snapshot, View: d.mesh.View},
+		d.dns, d.reloads, admin.Beliefs{Snapshot: d.keeper.Snapshot, View: d.mesh.View, Stats: d.mesh.Stats},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	d.token.Store(&d.loaded.token)

@@ -47,7 +47,10 @@ func printStatus(w io.Writer, s *admin.Status) {
 		r := s.Regions[i]
 		load, age := "-", "-"
 		if r.Load != nil {
-			load = fmt.Sprintf("%g", *r.Load)
+			load = fmt.Sprintf("%.4g", *r.Load)
+		}
+		if r.LoadStale {
+			load += " (stale)"
 		}
 		if r.AgeSeconds != nil {
 			age = fmt.Sprintf("%.1fs", *r.AgeSeconds)

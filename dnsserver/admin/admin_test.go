@@ -90,7 +90,7 @@ func newServer(t *testing.T, token string) (*Server, *oneView) {
 	s, v := snapshot(t)
 	mesh := &oneView{view: v}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: mesh.View})
+	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: mesh.View, Stats: func() healthmesh.Stats { return healthmesh.Stats{Forged: 4} }})
 	srv, err := Listen(Options{
 		Addr: "127.0.0.1:0", Node: "director-1", Token: func() string { return token }, Snapshot: func() *steer.Snapshot { return s }, Mesh: mesh,
 		Metrics: metrics, Reload: func(context.Context) error { return fmt.Errorf("nearcast.yaml:1: no") }, Log: slog.New(slog.DiscardHandler),
@@ -424,7 +424,7 @@ func TestStatusTellsOrdersAndGuards(t *testing.T) {
 		}
 	}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: func() *healthmesh.View { return frozen }})
+	metrics.MustRegister(Beliefs{Snapshot: func() *steer.Snapshot { return s }, View: func() *healthmesh.View { return frozen }, Stats: func() healthmesh.Stats { return healthmesh.Stats{} }})
 	got := map[string]float64{}
 	families, err := metrics.Gather()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 type Beliefs struct {
 	Snapshot func() *steer.Snapshot
 	View     func() *healthmesh.View
+	Stats    func() healthmesh.Stats
 }
 
 var (
@@ -25,6 +26,11 @@ var (
 	descRegion     = prometheus.NewDesc("nearcast_region_state", "1 for the state that the region is in.", []string{"region", "state"}, nil)
 	descCapacity   = prometheus.NewDesc("nearcast_region_capacity", "Configured capacity of the region.", []string{"region"}, nil)
 	descLoad       = prometheus.NewDesc("nearcast_region_load", "Reported load of the region, in the unit of capacity; absent if none.", []string{"region"}, nil)
+	descLive       = prometheus.NewDesc("nearcast_region_live_capacity", "Capacity of the region that its agents report as live; absent if none.", []string{"region"}, nil)
+	descStale      = prometheus.NewDesc("nearcast_region_load_stale", "1 while the region's load is the last that could be read.", []string{"region"}, nil)
+	descFlips      = prometheus.NewDesc("nearcast_region_suppressed_flips_total", "Flips of the region's endpoints that flap damping kept from their states, since its agents' start.", []string{"region"}, nil)
+	descUnused     = prometheus.NewDesc("nearcast_mesh_unused_messages_total", "Messages, reports and orders of the mesh that were not taken, by reason: forged (not signed by who may say so), undecodable, refused (beyond a bound), dropped (this director was behind; they come again).", []string{"reason"}, nil)
+	descQueued     = prometheus.NewDesc("nearcast_mesh_queued_messages", "Messages that wait for gossip.", nil, nil)
 	descDrained    = prometheus.NewDesc("nearcast_region_drained_ratio", "How far a drain of the region has come, 0 to 1.", []string{"region"}, nil)
 	descShed       = prometheus.NewDesc("nearcast_region_shed_ratio", "Part of the region's clients that an order sheds, 0 to 1.", []string{"region"}, nil)
 	descFrozen     = prometheus.NewDesc("nearcast_frozen", "1 while an order keeps evidence from changing states.", nil, nil)
@@ -35,7 +41,7 @@ var (
 // Describe implements prometheus.Collector.
 func (b Beliefs) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descGeneration, descView, descIsolated, descMembers, descAge, descRegion, descCapacity, descLoad, descFailOpen,
+		descGeneration, descView, descIsolated, descMembers, descAge, descRegion, descCapacity, descLoad, descLive, descStale, descFlips, descUnused, descQueued, descFailOpen,
 		descDrained, descShed, descFrozen, descGuard,
 	} {
 		ch <- d
@@ -50,6 +56,15 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descGeneration, float64(s.Generation))
 	gauge(descView, float64(v.Number))
+	counter := func(d *prometheus.Desc, n uint64, label string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label)
+	}
+	stats := b.Stats()
+	counter(descUnused, stats.Forged, "forged")
+	counter(descUnused, stats.Undecodable, "undecodable")
+	counter(descUnused, stats.Refused, "refused")
+	counter(descUnused, stats.Dropped, "dropped")
+	gauge(descQueued, float64(stats.Queued))
 	gauge(descIsolated, truth(v.Isolated))
 	gauge(descFrozen, truth(v.Freeze != nil))
 	roles := map[string]int{"director": 0, "agent": 0}
@@ -76,8 +91,13 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 			if !seen.Heard.IsZero() {
 				gauge(descAge, time.Since(seen.Heard).Seconds(), r.Name)
 			}
+			counter(descFlips, uint64(seen.Suppressed), r.Name)
+			if seen.Capacity > 0 {
+				gauge(descLive, seen.Capacity, r.Name)
+			}
 			if seen.HasLoad {
 				gauge(descLoad, seen.Load, r.Name)
+				gauge(descStale, truth(seen.LoadStale), r.Name)
 			}
 		}
 		gauge(descDrained, drained, r.Name)

@@ -28,10 +28,11 @@ type Region struct {
 	Name       string   `json:"name"`
 	State      string   `json:"state"`
 	Cause      string   `json:"cause"`
-	Held       bool     `json:"held"`     // the last belief, not fresh
-	Capacity   float64  `json:"capacity"` // configured
-	Live       float64  `json:"live"`     // reported; 0 if not
-	Load       *float64 `json:"load"`     // reported, in the unit of capacity; null if not
+	Held       bool     `json:"held"`       // the last belief, not fresh
+	Capacity   float64  `json:"capacity"`   // configured
+	Live       float64  `json:"live"`       // reported; 0 if not
+	Load       *float64 `json:"load"`       // reported, in the unit of capacity; null if not
+	LoadStale  bool     `json:"load_stale"` // Load is the last that could be read
 	AgeSeconds *float64 `json:"age_seconds"`
 	Source     string   `json:"source"`
 	Agents     []string `json:"agents"`
@@ -85,7 +86,7 @@ func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmes
 	out.Order, out.Drained, out.Shed = tell(r.Order, s, now), r.Drained, tell(r.Shed, s, now)
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
-		out.Load = &r.Load
+		out.Load, out.LoadStale = &r.Load, r.LoadStale
 	}
 	if !r.Heard.IsZero() {
 		age := now.Sub(r.Heard).Seconds()
