@@ -16,8 +16,8 @@ const (
 )
 
 // Carry is nil if the others can take over a share (0 to 1) of a region's load, an error of one line with the figures if not. The
-// others are those that are up, by evidence or a pin, for all kinds of addresses, and that no order takes out: together they must
-// stay within 80 % of their live capacity.
+// others are those that no order takes out, and that are up for all kinds of addresses, by evidence or a pin; of a service of which none
+// is up, those of which nothing is known, since these stand in. Together they must stay within 80 % of their live capacity.
 //
 // A region reports one load, for all of its services, and nothing says how much of it is which service's. So it is judged by sets of
 // others: each set that is left to any of the services must be able to carry all of the share. That is what it takes if most of the
@@ -62,12 +62,18 @@ func (s *Snapshot) survivors(v *healthmesh.View, svc *zones.Service, region stri
 		if r := v.Regions[other.Name]; other.Name == region || r != nil && takesOut(r.Order) {
 			continue
 		}
-		if !slices.ContainsFunc(asked(svc), func(f family) bool { return b.state[f] != Up }) {
+		if !slices.ContainsFunc(asked(svc), func(f family) bool { return !b.answers(s.beliefs[svc.Index], f) }) {
 			left = append(left, other)
 		}
 	}
 	slices.SortFunc(left, func(a, b zones.Region) int { return strings.Compare(a.Name, b.Name) })
 	return left
+}
+
+// answers tells if a member is of the best there is among all.
+func (b belief) answers(all []belief, f family) bool {
+	tier, failOpen := tierOf(all, f)
+	return !failOpen && b.state[f] == tier
 }
 
 // overload is "" if the regions can carry a load beside their own.

@@ -35,6 +35,7 @@ func TestCarry(t *testing.T) {
 			"100 % of us-east's load is 100, and the others cannot carry it: ap-south would have 140 of 100, 140 %, at most 80 % may be, for www.geo.example.com."},
 		{"none is up", []zones.ServiceConfig{all}, "us-east up, eu-west down, ap-south unknown", 1,
 			"100 % of us-east's load is 0 (no load reported, counted as 0), and the others cannot carry it: no other region is up, for www.geo.example.com."},
+		{"none was ever heard of, and each stands in", []zones.ServiceConfig{all}, "us-east unknown, eu-west unknown, ap-south unheard", 1, ""},
 		{"loads that are not reported", []zones.ServiceConfig{all}, "us-east up load=290, eu-west up load=10, ap-south up", 1,
 			"100 % of us-east's load is 290, and the others cannot carry it: ap-south, eu-west (no load reported by ap-south, counted as 0) would have 300 of 300, 100 %, at most 80 % may be, for www.geo.example.com."},
 		{"its own load is not reported", []zones.ServiceConfig{all}, "us-east up, eu-west up load=190, ap-south up load=99", 1, ""},

@@ -110,12 +110,6 @@ func duration(key, text string) (time.Duration, error) {
 	return d, nil
 }
 
-// carrier is what tells whether regions can do without another: the snapshot.
-type carrier interface {
-	MinActive(v *healthmesh.View, region string) error
-	Carry(v *healthmesh.View, region string, share float64) error
-}
-
 // bearable says what speaks against an order that takes clients from a region: too few regions would be left, force or not, or these
 // could not carry them.
 func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force bool) error {
@@ -127,19 +121,15 @@ func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force b
 	default:
 		return nil
 	}
-	c, ok := any(s).(carrier)
-	if !ok {
-		return nil
-	}
 	if o.Kind != healthmesh.Shed {
-		if err := c.MinActive(v, o.Region); err != nil {
+		if err := s.MinActive(v, o.Region); err != nil {
 			return err
 		}
 	}
 	if force || share == 0 {
 		return nil
 	}
-	if err := c.Carry(v, o.Region, share); err != nil {
+	if err := s.Carry(v, o.Region, share); err != nil {
 		return errors.Join(err, errors.New("it is taken all the same with force"))
 	}
 	return nil

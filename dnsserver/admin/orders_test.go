@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
 )
 
 func post(t *testing.T, at, body string) (int, string) {
@@ -29,6 +30,9 @@ func post(t *testing.T, at, body string) (int, string) {
 func TestOrders(t *testing.T) {
 	const ttl = 30 * time.Second // of the service
 	s, mesh := newServer(t, "")
+	believe(s, mesh, healthmesh.Region{State: healthmesh.Up, Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{
+		healthmesh.ID("www.geo.example.com.", "eu-west", "192.0.2.20"): {State: healthmesh.Up},
+	}})
 	at := serve(t, s)
 	for body, c := range map[string]struct {
 		want        healthmesh.Order
@@ -73,6 +77,35 @@ func TestOrders(t *testing.T) {
 				t.Errorf("%s: %s %v, want %v after %v", body, name, x.got, x.want, now)
 			}
 		}
+	}
+}
+
+// believe makes the server and its mesh believe otherwise of eu-west.
+func believe(s *Server, mesh *oneView, eu healthmesh.Region) {
+	mesh.view = &healthmesh.View{Regions: map[string]*healthmesh.Region{"us-east": mesh.view.Regions["us-east"], "eu-west": &eu}}
+	built := steer.Build(steer.Input{Survey: s.o.Snapshot().Survey, View: mesh.view})
+	s.o.Snapshot = func() *steer.Snapshot { return built }
+}
+
+// What the other regions cannot carry is refused unless forced; what would leave too few of them is refused even so.
+func TestOrdersThatOthersCannotBear(t *testing.T) {
+	s, mesh := newServer(t, "")
+	at := serve(t, s)
+	for _, body := range []string{
+		`{"region":"us-east","kind":"drain"}`, `{"region":"us-east","kind":"pin-down"}`, `{"region":"us-east","kind":"shed","share":0.1}`,
+	} {
+		if code, answer := post(t, at, body); code != 409 || !strings.Contains(answer, "no other region is up, for www.geo.example.com.") || len(mesh.orders) > 0 {
+			t.Errorf("%s: %d %s; orders %v", body, code, answer, mesh.orders)
+		}
+	}
+	if code, answer := post(t, at, `{"region":"us-east","kind":"drain","force":true}`); code != 200 || len(mesh.orders) != 1 {
+		t.Errorf("forced: %d %s; orders %v", code, answer, mesh.orders)
+	}
+	s, mesh = newServer(t, "")
+	believe(s, mesh, healthmesh.Region{State: healthmesh.Up, Order: &healthmesh.Order{Kind: healthmesh.PinDown}})
+	at = serve(t, s)
+	if code, answer := post(t, at, `{"region":"us-east","kind":"drain","force":true}`); code != 409 || !strings.Contains(answer, "www.geo.example.com. would keep 0 of at least 1") {
+		t.Errorf("the last region: %d %s; orders %v", code, answer, mesh.orders)
 	}
 }
 
