@@ -85,7 +85,7 @@ func (k *Keeper) rebuild(s *Survey, cause string) {
 	switch {
 	case slices.ContainsFunc(changes, Change.alarms):
 		level = slog.LevelWarn
-	case len(changes) == 0 && s == before.Survey:
+	case len(changes) == 0 && s == before.Survey && after.Stale == before.Stale:
 		level = slog.LevelDebug // shares move with capacity, and while a drain goes on
 	}
 	k.log.Log(context.Background(), level, "new snapshot", "generation", after.Generation, "cause", cause, "stale", after.Stale, "changes", changes)
