@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -140,6 +141,42 @@ func TestAllRegionsDownFailsOpen(t *testing.T) {
 		c.until("the metric of answers that failed open counts", func() bool {
 			return c.metric(d, `nearcast_fail_open_answers_total{service="www.geo.example.com."}`) > 0
 		})
+	}
+}
+
+// A second of three regions fails: the guard holds it in the answers, and says so, until the first recovers.
+func TestTheGuardHoldsASecondRegion(t *testing.T) {
+	c := newCluster(t, nearcast)
+	c.startAll()
+	held := func(want float64) {
+		t.Helper()
+		for d := range directors {
+			c.until("the metric of the guard follows", func() bool {
+				return c.metric(d, `nearcast_guard_held{region="eu-west",service="www.geo.example.com."}`) == want
+			})
+		}
+	}
+	c.failRegion(0)
+	for d := range directors {
+		c.waitAnswer(d, 0, 1)
+	}
+	c.failRegion(1)
+	held(1)
+	for d := range directors {
+		for client, want := range map[int]int{0: 1, 1: 1, 2: 2} {
+			if a := c.ask(d, client); a.err != nil || a.region != want || want == 1 && a.ttl > 10 {
+				t.Errorf("director %d answers the client of %s with region %d, TTL %d (%v); want region %d, at most 10 s if it is held", d, regions[client].name, a.region, a.ttl, a.err, want)
+			}
+		}
+	}
+	out, err := c.run("status", "--server", fmt.Sprintf("127.0.0.1:%d", c.admin[0]))
+	if want := "eu-west stays in the answers, held by the guard: 33 % of the capacity is out already, at most 50 % may be"; err != nil || !strings.Contains(out, want) {
+		t.Errorf("no %q in the status: %v\n%s", want, err, out)
+	}
+	c.healRegion(0)
+	held(0)
+	for d := range directors {
+		c.waitAnswer(d, 1, 0)
 	}
 }
 
