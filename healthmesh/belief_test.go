@@ -277,9 +277,10 @@ func TestNumbersAreRemembered(t *testing.T) {
 	if v := replay(after); v != known {
 		t.Errorf("the replay after a restart: %v", v)
 	}
-	p.Sequence++
-	if v := after.apply(p, anyone, now); v > repeated {
-		t.Errorf("the next report after a restart: %v", v)
+	// What the agent said later and before the restart is as old as it says, or a dead agent would be taken for alive.
+	p.Sequence, p.at = p.Sequence+1, now.Add(-time.Minute)
+	if v := after.apply(p, anyone, now); v > repeated || !p.at.Equal(now.Add(-time.Minute)) {
+		t.Errorf("the next report after a restart: %v, heard %v ago", v, now.Sub(p.at))
 	}
 }
 

@@ -81,8 +81,8 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 	}
 	if a.newest.Incarnation != p.Incarnation {
 		t.drop(a) // another life: what the last one said of its other parts is not evidence of this one
-	} else if a.at.After(p.at) {
-		p.at = a.at // what is newer cannot be older, whatever age it claims
+	} else if a.at.After(p.at) && len(a.parts) > 0 {
+		p.at = a.at // what is newer cannot be older, whatever age it claims; of a number from disk nobody knows how old it is
 	}
 	t.agents[key] = a
 	a.newest, a.at = p.numbering, p.at
