@@ -336,8 +336,9 @@ func (c *core) leave() []byte {
 }
 
 // succeed makes this agent the successor of a life of which the table has a larger number, once that life is
-// silent: its memory was lost and its clock set back. While the other is heard, it is this one that is the past,
-// a process that was stopped and woke up, say, and it must not take over.
+// silent: its memory was lost and its clock set back. While the other is heard, or if it was heard when this life was older than a lease,
+// it is this one that is the past, a process that was stopped and woke up, say. It must not take over, ever: that it does not hear its
+// successor says nothing, since the others send to the successor's address what is for this name.
 func (c *core) succeed(now time.Time) {
 	a := c.table.agents[agentKey{c.o.Region, c.o.Name}]
 	if c.status == nil || c.left || a == nil || !a.newest.after(c.number) {
@@ -349,6 +350,9 @@ func (c *core) succeed(now time.Time) {
 			c.o.Log.Error("another agent reports under this one's name with a later incarnation, this one is not heard",
 				"name", c.o.Name, "incarnation", c.number.Incarnation, "later", a.newest.Incarnation)
 		}
+		return
+	}
+	if a.at.Sub(c.born) > c.o.Config.Lease {
 		return
 	}
 	c.usurped = false
