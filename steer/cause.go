@@ -49,7 +49,7 @@ func RegionCause(v *healthmesh.View, region string) string {
 func orderCauses(r *healthmesh.Region, order *healthmesh.Order) (parts []string) {
 	switch {
 	case isKind(order, healthmesh.Drain) && r.Drained < 1:
-		parts = append(parts, fmt.Sprintf("draining, %.0f %% gone: %s", 100*r.Drained, order.String()))
+		parts = append(parts, fmt.Sprintf("draining, %.0f %% gone: %s", 100*r.Drained, order))
 	case order != nil:
 		parts = append(parts, order.String())
 	}
@@ -61,7 +61,7 @@ func orderCauses(r *healthmesh.Region, order *healthmesh.Order) (parts []string)
 
 // barred says that an order has no effect on a service.
 func barred(svc *zones.Service, o *healthmesh.Order) string {
-	return fmt.Sprintf("%s, without effect here: min_active is %d", o.String(), svc.Active)
+	return fmt.Sprintf("%s, without effect here: min_active is %d", o, svc.Active)
 }
 
 // evidence is what is known of a member's endpoints where not all are up, else of its region.

@@ -407,13 +407,16 @@ func TestStatusTellsOrdersAndGuards(t *testing.T) {
 	frozen := &healthmesh.View{Freeze: order(healthmesh.Freeze, 0), Regions: map[string]*healthmesh.Region{"us-east": &us, "eu-west": &eu}}
 	s = steer.Build(steer.Input{Survey: s.Survey, View: frozen})
 	st := makeStatus("director-1", s, frozen, time.Now())
-	if got, want := st.Regions[0].Cause, "draining, 44 % gone: drained at director-2: test; sheds 25 % at director-2: test; heard (frozen at director-2: test)"; got != want || st.Regions[0].Suppressed != 3 {
-		t.Errorf("us-east: %s, %d suppressed; want %s, 3", got, st.Regions[0].Suppressed, want)
+	if got, want := st.Services[0].Regions[0].Cause, "sheds 25 % at director-2: test; drained at director-2: test, without effect here: min_active is 1; heard (frozen at director-2: test)"; got != want || st.Regions[0].Suppressed != 3 {
+		t.Errorf("us-east in www: %s, %d suppressed; want %s, 3", got, st.Regions[0].Suppressed, want)
+	}
+	if got, want := st.Regions[0].Cause, "draining, 44 % gone: drained at director-2: test; sheds 25 % at director-2: test; heard (frozen at director-2: test)"; got != want {
+		t.Errorf("us-east: %s; want %s", got, want)
 	}
 	if r := st.Regions[1]; r.State != "pinned-down" {
 		t.Errorf("eu-west is %s, want pinned-down", r.State)
 	}
-	// Both were given at the same time, so the first by name has an effect.
+	// Both orders were given at the same time, so the first by name has an effect.
 	wants := []string{
 		"states are held whatever the evidence: frozen at director-2: test",
 		"www.geo.example.com.: us-east, drained at director-2: test, without effect here: min_active is 1",
