@@ -21,7 +21,7 @@ type chain struct {
 	doubtful bool // it fails open, or a member is Held
 }
 
-// nearest is the first group, which shares the networks that none refuses.
+// nearest is the first group.
 func (c chain) nearest() []uint16 { return c.members[:c.ends[0]] }
 
 // tierOf is the best state that any member has and that may answer by evidence or a pin: Up, else Unknown,
