@@ -24,6 +24,9 @@ func TestHeldRegion(t *testing.T) {
 	if got := answer(s, dns.TypeA, client(newJersey)); got != "us-east 192.0.2.1 192.0.2.2" || p.Sets[0].RRs[0].Header().Ttl != 10 {
 		t.Errorf("%s with TTL %d; want all of us-east's IPv4 addresses with 10", got, p.Sets[0].RRs[0].Header().Ttl)
 	}
+	if got := answer(build(t, set, "us-east down fault=9 192.0.2.1=down, eu-west down fault=7, ap-south up"), dns.TypeA, client(newJersey)); got != "us-east 192.0.2.1 192.0.2.2" {
+		t.Errorf("%s; want all of us-east's IPv4 addresses: what was known of them before it fell silent is old", got)
+	}
 	if p := s.Pick(set.Services[0], dns.TypeA, client(mumbai)); p.Sets[0].RRs[0].Header().Ttl != 30 {
 		t.Errorf("TTL %d where no member is held, want 30", p.Sets[0].RRs[0].Header().Ttl)
 	}
