@@ -1,6 +1,9 @@
 package healthmesh
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // A Plan is what the configuration says of the regions that nodes speak of: who may speak for which, within which bounds, and
 // of which endpoints. Immutable; Mesh.Adopt swaps it.
@@ -28,8 +31,11 @@ type planned struct {
 	keys keys
 }
 
-// index makes the plan ready for look-ups.
+// index is the plan ready for look-ups; p itself may be of several nodes.
 func (p *Plan) index() *Plan {
+	copied := *p
+	p = &copied
+	p.Targets = slices.Clone(p.Targets)
 	p.regions, p.targets = make(map[string]*planned, len(p.Regions)), make(map[EndpointID]*Target, len(p.Targets))
 	for _, r := range p.Regions {
 		p.regions[r.Name] = &planned{r, keysOf(r.Keys)}
