@@ -212,6 +212,9 @@ func build(t testing.TB, services []zones.ServiceConfig, table *geo.Table) *Scen
 		view.Regions[r.Name] = &healthmesh.Region{State: healthmesh.Up, Cause: "heard", Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{}}
 	}
 	for _, svc := range set.Services {
+		if !svc.Checked {
+			continue
+		}
 		for _, m := range svc.Members {
 			var names []string
 			if m.CNAME != "" {
