@@ -90,8 +90,8 @@ type evidence struct {
 	witness map[EndpointID]*testified // of all regions
 	before  *Region                   // the belief until now; nil if there is none
 	fresh   []*agent                  // heard within the lease and not leaving, by name
-	newest  *part                     // the last report; nil if none is in the table
-	last    time.Time                 // when it came; zero if none is in the table
+	said    Stamp                     // of the newest report, by its own account: alike at all nodes that have it; 0 if none is in the table
+	last    time.Time                 // when the last report came; zero if none is in the table
 	leaves  bool                      // it says that its agent leaves
 }
 
@@ -114,8 +114,9 @@ func gather(t *table, base belief, lease time.Duration, now time.Time) map[strin
 				e.fresh = append(e.fresh, a)
 			}
 			if p.at.After(e.last) {
-				e.newest, e.last, e.leaves = p, p.at, p.Leaving
+				e.last, e.leaves = p.at, p.Leaving
 			}
+			e.said = max(e.said, p.stamp(p.Elapsed))
 		}
 		all[name] = e
 	}
@@ -154,7 +155,7 @@ func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now ti
 	}
 	switch {
 	case e.leaves:
-		next.fall(causeLeft, e.newest, now)
+		next.fall(causeLeft, now)
 	case next.State == Down:
 		if returned { // and fell silent before it was believed
 			next.Cause = causeSilent + lease.String()
@@ -163,23 +164,23 @@ func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now ti
 		next.Held = true
 		return &next, base.isolated && !mostHeard
 	case mostHeard:
-		next.fall(causeSilent+lease.String(), e.newest, now)
+		next.fall(causeSilent+lease.String(), now)
 	default:
 		next.Held, next.Cause = true, causeHeld
 		return &next, true
 	}
+	if e.said != 0 { // what came late, or was not there after a restart, dates the fault alike at all nodes
+		next.Fault, next.FaultAt = e.said, e.last
+	}
 	return &next, false
 }
 
-// fall makes the region down by evidence; last is its last report, nil if none is held.
-func (r *Region) fall(cause string, last *part, now time.Time) {
+// fall makes the region down by evidence.
+func (r *Region) fall(cause string, now time.Time) {
 	if r.State != Down {
 		r.Since = now
 		r.falls.add(now)
 		r.Fault, r.FaultAt = 0, r.Heard
-		if last != nil {
-			r.Fault, r.FaultAt = last.stamp(last.Elapsed), last.at
-		}
 	}
 	r.State, r.Held, r.Cause, r.Source = Down, false, cause, sourceReport
 	r.Load, r.HasLoad, r.LoadStale = 0, false, false // nobody reports it any more

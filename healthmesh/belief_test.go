@@ -332,3 +332,42 @@ func TestTableIsBounded(t *testing.T) {
 		t.Errorf("%d agents are remembered, at most %d should be", len(tab.agents), maxAgents)
 	}
 }
+
+// A fault is dated alike by a director that heard the last report in time, by one that got it after the fall, and by one that was down meanwhile:
+// what the guards take out first follows from it.
+func TestFaultsAreDatedAlike(t *testing.T) {
+	const lease = 5 * time.Second
+	start := time.Now()
+	say := func(seq uint64, elapsed time.Duration) *part {
+		return &part{report: report{Agent: "x", Region: "a", numbering: numbering{1000, seq}, Parts: 1, Elapsed: uint64(elapsed.Milliseconds())}, at: start.Add(elapsed)}
+	}
+	other := func(tab *table, now time.Time) { // another region that is heard, so that silence counts
+		tab.apply(&part{report: report{Agent: "y", Region: "b", numbering: numbering{1, uint64(now.UnixNano())}, Parts: 1}, at: now}, anyone, now)
+	}
+	dated := func(first, late *part, base belief) Stamp {
+		tab := newTable()
+		for _, p := range []*part{first, late} {
+			if p != nil {
+				tab.apply(p, anyone, start.Add(time.Minute))
+			}
+			other(tab, start.Add(time.Minute))
+			base = believe(tab, base, nil, lease, start.Add(time.Minute))
+		}
+		if r := base.regions["a"]; r.State != Down {
+			t.Fatalf("%+v", r)
+		}
+		return base.regions["a"].Fault
+	}
+	up := belief{regions: map[string]*Region{"a": {State: Up}}, start: start}
+	const want = Stamp(1000 + 2000)
+	for what, got := range map[string]Stamp{
+		"in time":           dated(say(2, 2*time.Second), nil, up),
+		"after the fall":    dated(say(1, time.Second), say(2, 2*time.Second), up),
+		"after a restart":   dated(nil, say(2, 2*time.Second), belief{regions: map[string]*Region{"a": {State: Down, Held: true}}, start: start}),
+		"from disk, unsaid": dated(nil, nil, belief{regions: map[string]*Region{"a": {State: Down, Held: true, Fault: want}}, start: start}),
+	} {
+		if got != want {
+			t.Errorf("%s: %d, want %d", what, got, want)
+		}
+	}
+}

@@ -54,6 +54,7 @@ type savedRegion struct {
 	State     State                   `json:"state"`
 	Cause     string                  `json:"cause"`
 	Since     time.Time               `json:"since"`
+	Fault     Stamp                   `json:"fault,omitempty"`
 	Capacity  float64                 `json:"capacity"`
 	Endpoints map[EndpointID]Endpoint `json:"endpoints,omitempty"`
 }
@@ -116,7 +117,7 @@ func (m memory) regions() map[string]*Region {
 	all := make(map[string]*Region, len(m.Regions))
 	for name, r := range m.Regions {
 		all[name] = &Region{
-			State: r.State, Held: true, Cause: r.Cause, Since: r.Since, Source: sourceDisk,
+			State: r.State, Held: true, Cause: r.Cause, Since: r.Since, Fault: r.Fault, Source: sourceDisk,
 			Capacity: amount(r.Capacity), Endpoints: r.Endpoints,
 		}
 	}
@@ -126,7 +127,7 @@ func (m memory) regions() map[string]*Region {
 func (m *memory) setRegions(regions map[string]*Region) {
 	m.Regions = make(map[string]savedRegion, len(regions))
 	for name, r := range regions {
-		m.Regions[name] = savedRegion{r.State, r.Cause, r.Since, r.Capacity, r.Endpoints}
+		m.Regions[name] = savedRegion{r.State, r.Cause, r.Since, r.Fault, r.Capacity, r.Endpoints}
 	}
 }
 
