@@ -116,18 +116,23 @@ type simulation struct {
 	nodes    []*simnode
 	seeds    []string
 	regions  []*simRegion
+	past     []*life // of twins
+	forgers  []*simnode
 	actions  []action       // by time
 	ending   sync.WaitGroup // processes that end
 	failures chan string    // of theirs
 	found    *violation
 
-	changed time.Time              // when all agents know of the last change
-	bad     bool                   // the weather excuses everything
-	reached map[[2]*simnode]reach  // from, to a director
-	answers map[string]answered    // by what a view says
-	seen    map[*life]*lookout     // of directors
-	orders  []*given               // in the order they were given
-	noted   map[*simnode]*noteBook // what a director's memory must hold
+	changed time.Time                     // when all agents know of the last change
+	resumed time.Time                     // when a node last went on after a pause
+	bad     bool                          // the weather excuses everything
+	reached map[[2]*simnode]reach         // from, to a director
+	answers map[string]answered           // by what a view says
+	seen    map[*life]*lookout            // of directors
+	cut     map[*simnode]*healthmesh.View // what directors believed that are cut off from all regions
+	thaws   time.Time                     // when the last freeze has ended and all that happened meanwhile is known
+	orders  []*given                      // in the order they were given
+	noted   map[*simnode]*noteBook        // what a director's memory must hold
 }
 
 // An action is something to do at a time.
@@ -153,7 +158,7 @@ func newSimulation(worlds []*simWorld, s schedule) *simulation {
 		schedule: s, world: worlds[len(s.regions)], began: time.Now(), rng: rand.New(rand.NewPCG(s.seed, 2)),
 		net:      newSimnet(rand.New(rand.NewPCG(s.seed, 3)), s.weather),
 		failures: make(chan string, 100), reached: make(map[[2]*simnode]reach), answers: make(map[string]answered),
-		seen: make(map[*life]*lookout), noted: make(map[*simnode]*noteBook),
+		seen: make(map[*life]*lookout), cut: make(map[*simnode]*healthmesh.View), noted: make(map[*simnode]*noteBook),
 	}
 	sim.journal = &journal{began: sim.began, mu: new(sync.Mutex), lines: new([]func() string)}
 	sim.log = slog.New(sim.journal)
@@ -242,11 +247,14 @@ func (s *simulation) run() {
 
 // close ends all processes, and waits until no goroutine can be left but those that hang.
 func (s *simulation) close() {
-	for _, n := range s.nodes {
+	for _, n := range slices.Concat(s.nodes, s.forgers) {
 		n.resume()
 		if n.life != nil && !n.life.leaves {
 			n.end(n.life, context.Background())
 		}
+	}
+	for _, l := range s.past {
+		s.finish(l)
 	}
 	s.ending.Wait()
 	time.Sleep(time.Minute) // memberlist's goroutines end with what they wait for
@@ -265,8 +273,14 @@ func (s *simulation) effect(e event) (do, undo func()) {
 	for _, i := range e.nodes {
 		nodes = append(nodes, s.nodes[i])
 	}
-	change := func(by cut, links []link) (do, undo func()) {
-		return func() { s.net.change(by, links...) }, func() { s.net.change(cut{-by.packets, -by.streams}, links...) }
+	change := func(by cut, from, to []*simnode, there, back bool) (do, undo func()) {
+		var links []link // as the addresses are at that time
+		return func() {
+				links = s.links(from, to, there, back)
+				s.net.change(by, links...)
+			}, func() {
+				s.net.change(cut{-by.packets, -by.streams}, links...)
+			}
 	}
 	switch e.kind {
 	case storm:
@@ -280,15 +294,15 @@ func (s *simulation) effect(e event) (do, undo func()) {
 				s.net.set(s.weather)
 			}
 	case oneWay:
-		return change(all, []link{{nodes[0].addr(), nodes[1].addr()}})
+		return change(all, nodes[:1], nodes[1:], true, false)
 	case deaf:
-		return change(all, s.links(s.nodes, nodes, true, false))
+		return change(all, s.nodes, nodes, true, false)
 	case mute:
-		return change(all, s.links(nodes, s.nodes, true, false))
+		return change(all, nodes, s.nodes, true, false)
 	case partition:
-		return change(all, s.links(nodes, s.others(nodes), true, true))
+		return change(all, nodes, s.others(nodes), true, true)
 	case noUDP:
-		do, undo := change(cut{packets: 1}, s.links(nodes, s.nodes, true, true))
+		do, undo := change(cut{packets: 1}, nodes, s.nodes, true, true)
 		return func() { nodes[0].noUDP++; do() }, func() { nodes[0].noUDP--; undo() }
 	case pausing:
 		return nodes[0].pause, nodes[0].resume
@@ -304,6 +318,8 @@ func (s *simulation) effect(e event) (do, undo func()) {
 		}, nodes[0].start
 	case leaving:
 		return nodes[0].leave, nodes[0].start
+	case twin:
+		return s.twin(nodes[0], e.lasts)
 	case clock:
 		return func() { nodes[0].wall.Add(int64(e.jump)) }, nil
 	case fullDisk:
@@ -405,6 +421,43 @@ func (s *simulation) sees(n *simnode, r *simRegion, endpoint int) healthmesh.End
 	return healthmesh.Endpoint{State: healthmesh.Up, Reason: "status 200"}
 }
 
+// twin stops an agent, and has another take its place at another address, with nothing of its memory. When the first goes on, it is the
+// past: whatever it says then must not count.
+func (s *simulation) twin(n *simnode, lasts time.Duration) (do, undo func()) {
+	var past *life
+	return func() {
+			if !n.runs() {
+				return
+			}
+			past = n.life
+			past.station.pause()
+			s.past = append(s.past, past)
+			n.life, n.disk, n.moves = nil, new(memoryDisk), n.moves+1
+			n.ip = fmt.Sprintf("10.0.%d.%d", 2+n.moves, n.index+1)
+			n.start()
+			s.after(lasts/2, func() {
+				past.station.resume()
+				past.mesh.Publish(healthmesh.Status{Capacity: 1, Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{
+					endpointsOf[n.region][0]: {State: healthmesh.Down, Reason: "failed"},
+					endpointsOf[n.region][1]: {State: healthmesh.Down, Reason: "failed"},
+					endpointsOf[n.region][2]: {State: healthmesh.Down, Reason: "failed"},
+				}})
+			})
+		}, func() {
+			if past != nil {
+				s.finish(past)
+			}
+		}
+}
+
+// finish ends a process that is no node's any more.
+func (s *simulation) finish(l *life) {
+	l.station.close(false)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.nodes[0].end(l, gone)
+}
+
 // spared says whether a liar tells the truth of a region: of one, or it would be taken for cut off.
 func (s *simulation) spared(n *simnode, r *simRegion) bool {
 	first := s.regions[0]
@@ -426,6 +479,7 @@ func (s *simulation) forger(region int, as *simnode) (do, undo func()) {
 	if as.index%2 == 0 {
 		n.name = as.name
 	}
+	s.forgers = append(s.forgers, n)
 	if !s.signed {
 		return func() {}, nil
 	}

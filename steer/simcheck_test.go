@@ -15,13 +15,14 @@ import (
 
 // What is promised of a mesh, in virtual time.
 const (
-	lossExcuses = 0.25                    // a storm that loses more excuses silence
-	seenWithin  = 2 * time.Second         // from a report to all directors that it can reach
-	fallsWithin = 6500 * time.Millisecond // from the death of a region's agents: the lease, a beat, and the check's own step
-	heldWithin  = time.Second             // from an order to all directors, where no packet is lost
-	heldAnyway  = 6 * time.Second         // and where some are: a push/pull later
-	endsWithin  = time.Second             // an order may live so much longer, for the ages of its travel
-	inUseWithin = 400 * time.Millisecond  // from a view to the snapshot: amounts wait for a token and a tick
+	lossExcuses   = 0.25                    // a storm that loses more excuses silence
+	seenWithin    = 2 * time.Second         // from a report to all directors that it can reach
+	fallsWithin   = 6500 * time.Millisecond // from the death of a region's agents: the lease, a beat, and the check's own step
+	unheardWithin = 7500 * time.Millisecond // from the death of a region's agents until nobody can take a report of theirs for fresh
+	heldWithin    = time.Second             // from an order to all directors, where no packet is lost
+	heldAnyway    = 6 * time.Second         // and where some are: a push/pull later
+	endsWithin    = time.Second             // an order may live so much longer, for the ages of its travel
+	inUseWithin   = 400 * time.Millisecond  // from a view to the snapshot: amounts wait for a token and a tick
 )
 
 // reach is whether packets of one node can come to a director, over others where need be, and since when that is so.
@@ -41,16 +42,57 @@ func (s *simulation) reach() {
 				for _, n := range s.nodes {
 					if n.runs() && !within[n] && s.net.open(link{n.addr(), queue[0].addr()}) {
 						within[n] = true
-						queue = append(queue, n)
+						if n.moves == 0 { // others know one that moved by its old address until that is dead
+							queue = append(queue, n)
+						}
 					}
 				}
 			}
 		}
+		s.cutOff(d, within)
 		for _, n := range s.nodes {
 			key := [2]*simnode{n, d}
 			if was, ok := s.reached[key]; !ok || was.connected != within[n] {
 				s.reached[key] = reach{within[n], now}
 			}
+		}
+	}
+}
+
+// cutOff notes what a director believes that is cut off from all regions in one moment: it cannot tell that from the death of all.
+func (s *simulation) cutOff(d *simnode, within map[*simnode]bool) {
+	agents := 0
+	for _, n := range s.nodes {
+		if !n.director() && within[n] {
+			agents++
+		}
+	}
+	switch {
+	case agents > 0 || s.bad || len(s.past) > 0 || !slices.Contains(s.serving(), d): // a storm lets some through, and so may who is the past
+		delete(s.cut, d)
+	case s.cut[d] == nil && s.allHeard(d):
+		s.cut[d] = d.life.mesh.View()
+	}
+}
+
+// allHeard says whether a director could hear all regions for some time.
+func (s *simulation) allHeard(d *simnode) bool {
+	for _, r := range s.regions {
+		if heard, _ := s.heard(d, r.name, healing); !heard {
+			return false
+		}
+	}
+	return true
+}
+
+// checkCutOff: who is cut off from all goes on with what it believed.
+func (s *simulation) checkCutOff(d *simnode, m *lookout) {
+	if s.cut[d] == nil {
+		return
+	}
+	for name, was := range s.cut[d].Regions {
+		if r := m.view.Regions[name]; was.State == healthmesh.Up && (r == nil || r.State != healthmesh.Up) && !strings.HasPrefix(r.Cause, "left") {
+			s.violated("a director that is cut off holds its view", "%s believes of %s: %v", d.name, name, show(r))
 		}
 	}
 }
@@ -95,6 +137,7 @@ func (s *simulation) check() {
 	for _, d := range s.serving() {
 		m := s.look(d)
 		s.checkRegions(d, m)
+		s.checkCutOff(d, m)
 		s.checkOrders(d, m)
 		s.checkAnswers(d, m)
 	}
@@ -142,10 +185,19 @@ func saying(v *healthmesh.View) string {
 		r := v.Regions[name]
 		fmt.Fprintf(&b, "%s %v capacity %v load %v %v", name, r.State, r.Capacity, r.Load, r.HasLoad)
 		if r.Order != nil {
-			fmt.Fprintf(&b, " %s %s", r.Order.Kind, r.Order.Reason)
+			fmt.Fprintf(&b, " %s %s %v %v", r.Order.Kind, r.Order.Reason, r.Drained, r.Order.At.UnixNano())
+		}
+		if r.State == healthmesh.Down {
+			fmt.Fprintf(&b, " since %d", r.Fault)
+		}
+		if r.Shed != nil {
+			fmt.Fprintf(&b, " sheds %v", r.Shed.Share)
 		}
 		for _, id := range slices.Sorted(maps.Keys(r.Endpoints)) {
 			fmt.Fprintf(&b, " %x=%v", uint16(id), r.Endpoints[id].State)
+			if r.Endpoints[id].State == healthmesh.Down {
+				fmt.Fprintf(&b, " since %d", r.Endpoints[id].Since)
+			}
 		}
 		b.WriteByte('\n')
 	}
@@ -154,6 +206,9 @@ func saying(v *healthmesh.View) string {
 
 // checkRegions: evidence is believed in time, and nothing is believed without.
 func (s *simulation) checkRegions(d *simnode, m *lookout) {
+	if time.Now().Before(s.thaws) {
+		return // an operator holds the states
+	}
 	for _, truth := range s.regions {
 		r := m.view.Regions[truth.name]
 		heard, _ := s.heard(d, truth.name, healing)
@@ -164,6 +219,9 @@ func (s *simulation) checkRegions(d *simnode, m *lookout) {
 			s.checkEndpoints(d, truth, r)
 		case r != nil && r.State != healthmesh.Down && s.dead(truth.name, fallsWithin) && s.othersHeard(d, truth, 2*healing):
 			s.violated("a region whose agents are dead is down", "%s believes of %s: %v", d.name, truth.name, show(r))
+		}
+		if r != nil && r.State == healthmesh.Up && !r.Held && s.dead(truth.name, unheardWithin) && time.Since(s.resumed) > unheardWithin {
+			s.violated("no region is up without evidence", "%s believes of %s: %v", d.name, truth.name, show(r))
 		}
 		if r != nil && r.State == healthmesh.Down && r.Cause == "" {
 			s.violated("a region is down for a stated cause", "%s: %s is down, cause %q", d.name, truth.name, r.Cause)
@@ -262,8 +320,9 @@ func (s *simulation) checkAnswers(d *simnode, m *lookout) {
 	} else if before.text != m.text {
 		s.violated("equal views give equal answers", "%s answered\n%s%s answers\n%sto\n%s", before.by, before.text, d.name, m.text, m.says)
 	}
+	held := s.checkGuard(d, m)
 	for _, a := range m.answers {
-		able := s.able(a, m.view)
+		able := s.able(a, m.view, held[a.service])
 		for _, region := range a.regions {
 			if len(able) > 0 && !slices.Contains(able, region) {
 				s.violated("who cannot answer is not in an answer", "%s: %v, able are %v, view\n%s", d.name, a, able, m.says)
@@ -274,19 +333,64 @@ func (s *simulation) checkAnswers(d *simnode, m *lookout) {
 
 type answered struct{ by, text string }
 
-// able are the regions that a view says can answer.
-func (s *simulation) able(a simAnswer, v *healthmesh.View) (all []string) {
+// able are the regions that a view says can answer: those that orders or evidence have not taken out, and those that the guard holds.
+func (s *simulation) able(a simAnswer, v *healthmesh.View, held map[string]bool) (all []string) {
+	out := s.ordered(v)
 	for _, truth := range s.regions {
 		r := v.Regions[truth.name]
-		if r == nil || r.State == healthmesh.Down || r.Order != nil && r.Order.Kind == healthmesh.Drain {
+		if r == nil {
 			continue
 		}
 		id, checked := a.endpoint(truth.name)
-		if !checked || r.Endpoints[id].State == healthmesh.Up {
+		works := r.State != healthmesh.Down && (!checked || r.Endpoints[id].State == healthmesh.Up)
+		pinned := r.Order != nil && r.Order.Kind == healthmesh.PinUp
+		if !out[truth.name] && (works || pinned || held[truth.name]) {
 			all = append(all, truth.name)
 		}
 	}
 	return all
+}
+
+// ordered are the regions that operators have taken out: not the last of those whose order came last, if that would leave none.
+func (s *simulation) ordered(v *healthmesh.View) map[string]bool {
+	var orders []*healthmesh.Order
+	for _, truth := range s.regions {
+		if r := v.Regions[truth.name]; r != nil && r.Order != nil && (r.Order.Kind == healthmesh.PinDown || r.Order.Kind == healthmesh.Drain) {
+			orders = append(orders, r.Order)
+		}
+	}
+	slices.SortFunc(orders, func(a, b *healthmesh.Order) int {
+		return cmp.Or(a.At.Compare(b.At), strings.Compare(a.Region, b.Region))
+	})
+	out := make(map[string]bool)
+	for _, o := range orders[:min(len(orders), len(s.regions)-1)] {
+		out[o.Region] = o.Kind == healthmesh.PinDown || v.Regions[o.Region].Drained == 1
+	}
+	return out
+}
+
+// checkGuard: evidence takes at most half of a service's weight out of its answers, or one region; it returns whom the guard holds in, by service.
+func (s *simulation) checkGuard(d *simnode, m *lookout) map[string]map[string]bool {
+	held := make(map[string]map[string]bool)
+	for _, svc := range m.snapshot.Status(m.view) {
+		held[svc.Name] = make(map[string]bool)
+		out, total, regions := 0.0, 0.0, 0
+		for _, r := range svc.Regions {
+			weight := sites[r.Region].Capacity
+			total += weight
+			held[svc.Name][r.Region] = r.State == "held"
+			if r.State == "down" {
+				out, regions = out+weight, regions+1
+			}
+			if r.State != "up" && r.Cause == "" {
+				s.violated("a region is out for a stated cause", "%s: %s of %s is %s", d.name, r.Region, svc.Name, r.State)
+			}
+		}
+		if !svc.FailOpen && regions > 1 && out > total/2 {
+			s.violated("automation takes at most half", "%s: %v of %v of %s are out\n%s", d.name, out, total, svc.Name, m.says)
+		}
+	}
+	return held
 }
 
 // agree: after the last fault, all directors believe and answer alike. That it is the truth, checkRegions sees to.
@@ -306,26 +410,39 @@ func (s *simulation) agree() {
 	}
 }
 
+// A slot is what one order can be in force for: a region's state, a region's shed, or the freeze.
+type simSlot struct {
+	region string
+	shed   bool
+}
+
+func slotOf(region, kind string) simSlot {
+	if kind == healthmesh.Freeze {
+		return simSlot{}
+	}
+	return simSlot{region, kind == healthmesh.Shed}
+}
+
 // A given order is one that a director took.
 type given struct {
-	id     string // its reason, which makes it unlike all others
-	region string
-	kind   string
-	at     time.Time
-	until  time.Time // zero: until taken back
-	by     *simnode
-	unsure bool // it may be lost, or may not be the last
+	id        string // its reason, which makes it unlike all others
+	slot      simSlot
+	takesBack bool
+	at        time.Time
+	until     time.Time // zero: until taken back
+	by        *simnode
+	unsure    bool // it may be lost, or may not be the last, or may end before its time
 }
 
 // A noteBook is what a director has held of orders, as long as its memory lasts.
 type noteBook struct {
-	held map[string]string // by region: the order in force
-	gone map[string]bool   // those that were in force and are not
+	held map[simSlot]string // the order in force
+	gone map[string]bool    // those that were in force and are not
 }
 
 func (s *simulation) notes(d *simnode) *noteBook {
 	if s.noted[d] == nil {
-		s.noted[d] = &noteBook{held: make(map[string]string), gone: make(map[string]bool)}
+		s.noted[d] = &noteBook{held: make(map[simSlot]string), gone: make(map[string]bool)}
 	}
 	return s.noted[d]
 }
@@ -340,9 +457,19 @@ func (s *simulation) forgot(n *simnode) {
 	}
 }
 
-func (s *simulation) lastGiven(region string) *given {
+// jumped is when a director starts with another wall clock than it ended with: it takes the orders that it remembers for as old as that
+// says, and the others believe it, so that an order may end before its time. It never ends after it.
+func (s *simulation) jumped() {
+	for _, g := range s.orders {
+		if !g.until.IsZero() {
+			g.unsure = true
+		}
+	}
+}
+
+func (s *simulation) lastGiven(slot simSlot) *given {
 	for _, g := range slices.Backward(s.orders) {
-		if g.region == region {
+		if g.slot == slot {
 			return g
 		}
 	}
@@ -354,16 +481,21 @@ func (s *simulation) give(d *simnode, e event) {
 	if !slices.Contains(s.serving(), d) {
 		return
 	}
-	region, notes := s.regions[e.region].name, s.notes(d)
-	g := &given{id: fmt.Sprint("order ", len(s.orders)), region: region, kind: e.order, at: time.Now(), by: d}
-	o := healthmesh.Order{Region: region, Kind: e.order, Reason: g.id}
-	if e.lasts > 0 {
-		g.until = time.Now().Add(e.lasts)
-		o.For = e.lasts
+	notes := s.notes(d)
+	o := healthmesh.Order{Region: s.regions[e.region].name, Kind: e.order, Reason: fmt.Sprint("order ", len(s.orders)), Share: e.amount, Over: e.over, For: e.lasts}
+	if o.Kind == healthmesh.Freeze {
+		o.Region = ""
+		s.thaws = later(s.thaws, time.Now().Add(e.lasts+healing))
+	}
+	g := &given{
+		id: o.Reason, slot: slotOf(o.Region, o.Kind), takesBack: o.Kind == healthmesh.None || o.Kind == healthmesh.Shed && o.Share == 0, at: time.Now(), by: d,
+	}
+	if o.For > 0 {
+		g.until = g.at.Add(o.For)
 	}
 	// The mesh's order is that of the clocks that the givers have seen: it is ours if each had seen the one before.
-	if last := s.lastGiven(region); last != nil {
-		g.unsure = last.unsure || last.by != d && notes.held[region] != last.id && !notes.gone[last.id]
+	if last := s.lastGiven(g.slot); last != nil {
+		g.unsure = last.unsure || last.by != d && notes.held[g.slot] != last.id && !notes.gone[last.id]
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -373,35 +505,51 @@ func (s *simulation) give(d *simnode, e event) {
 	s.orders = append(s.orders, g)
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// inForce are the orders of a view.
+func inForce(v *healthmesh.View) map[simSlot]*healthmesh.Order {
+	all := map[simSlot]*healthmesh.Order{{}: v.Freeze}
+	for name, r := range v.Regions {
+		all[simSlot{name, false}], all[simSlot{name, true}] = r.Order, r.Shed
+	}
+	return all
+}
+
 // checkOrders: none returns after it ended or was taken back, and new ones come to all.
 func (s *simulation) checkOrders(d *simnode, m *lookout) {
-	notes := s.notes(d)
-	for _, region := range s.regions {
+	notes, held := s.notes(d), inForce(m.view)
+	for _, g := range s.orders {
 		id := ""
-		if r := m.view.Regions[region.name]; r != nil && r.Order != nil {
-			id = r.Order.Reason
-			i := slices.IndexFunc(s.orders, func(g *given) bool { return g.id == id })
-			if g := s.orders[i]; !g.until.IsZero() && time.Since(g.until) > endsWithin {
-				s.violated("no order returns after its end", "%s holds %s of %s, which ended %v ago", d.name, id, region.name, time.Since(g.until))
-			}
+		if o := held[g.slot]; o != nil {
+			id = o.Reason
 		}
-		if before := notes.held[region.name]; before != id {
+		if id == g.id && !g.until.IsZero() && time.Since(g.until) > endsWithin+d.away {
+			s.violated("no order returns after its end", "%s holds %s of %v, which ended %v ago", d.name, id, g.slot, time.Since(g.until))
+		}
+		if before := notes.held[g.slot]; before != id {
 			if before != "" {
 				notes.gone[before] = true
 			}
-			notes.held[region.name] = id
+			notes.held[g.slot] = id
 		}
 		if notes.gone[id] {
-			s.violated("no order returns after its end", "%s holds %s of %s again", d.name, id, region.name)
+			s.violated("no order returns after its end", "%s holds %s of %v again", d.name, id, g.slot)
 		}
-		s.checkLast(d, region.name, id)
+		if g == s.lastGiven(g.slot) {
+			s.checkLast(d, g, id)
+		}
 	}
 }
 
 // checkLast: the last order comes to all that the giver can reach.
-func (s *simulation) checkLast(d *simnode, region, held string) {
-	g := s.lastGiven(region)
-	if g == nil || g.unsure || !g.until.IsZero() && !time.Now().Before(g.until) {
+func (s *simulation) checkLast(d *simnode, g *given, held string) {
+	if g.unsure || !g.until.IsZero() && !time.Now().Before(g.until) {
 		return
 	}
 	within := heldAnyway
@@ -412,8 +560,11 @@ func (s *simulation) checkLast(d *simnode, region, held string) {
 	if time.Since(g.at) < within || !r.connected || g.at.Sub(r.since) < healing {
 		return
 	}
-	want := cmp.Or(map[bool]string{true: g.id}[g.kind != healthmesh.None])
+	want := g.id
+	if g.takesBack {
+		want = ""
+	}
 	if held != want {
-		s.violated("all directors hold an order", "%s holds %q of %s, not %q that %s took %v ago", d.name, held, region, want, g.by.name, time.Since(g.at))
+		s.violated("all directors hold an order", "%s holds %q of %v, not %q that %s took %v ago", d.name, held, g.slot, want, g.by.name, time.Since(g.at))
 	}
 }

@@ -26,11 +26,14 @@ type simnode struct {
 
 	life   *life // nil while no process runs
 	paused bool
+	moves  int  // to other addresses
 	forges bool // of one that no region has a place for
 	key    *healthmesh.Identity
-	lies   int       // faults that make the agent lie
-	noUDP  int       // faults that block its packets and not its streams
-	died   time.Time // when the last process ended
+	lies   int           // faults that make the agent lie
+	noUDP  int           // faults that block its packets and not its streams
+	died   time.Time     // when the last process ended
+	diedBy int64         // the wall clock's error then
+	away   time.Duration // how long it had no process, in all
 }
 
 // A life is one process.
@@ -76,6 +79,12 @@ func (n *simnode) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	l.mesh, l.stop = m, stop
 	n.life, n.paused = l, false
+	if !n.died.IsZero() {
+		n.away += time.Since(n.died)
+		if n.director() && n.wall.Load() != n.diedBy {
+			n.sim.jumped()
+		}
+	}
 	if n.director() {
 		l.running.Go(func() { n.serve(ctx, l) })
 		return
@@ -117,7 +126,7 @@ func (n *simnode) kill(dark bool) {
 		n.sim.forgot(n)
 	}
 	n.disk = n.disk.cutOff()
-	n.life, n.paused, n.died = nil, false, time.Now()
+	n.life, n.paused, n.died, n.diedBy = nil, false, time.Now(), n.wall.Load()
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	n.end(l, gone)
@@ -133,7 +142,7 @@ func (n *simnode) leave() {
 	n.end(l, context.Background())
 	n.sim.after(3*time.Second, func() {
 		if n.life == l {
-			n.life, n.died = nil, time.Now()
+			n.life, n.died, n.diedBy = nil, time.Now(), n.wall.Load()
 		}
 	})
 }
@@ -164,7 +173,7 @@ func (n *simnode) pause() {
 
 func (n *simnode) resume() {
 	if n.paused {
-		n.paused = false
+		n.paused, n.sim.resumed = false, time.Now()
 		n.life.station.resume()
 		n.publish()
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nearcast/nearcast/healthmesh"
 )
 
 // A schedule is a mesh and what happens to it. It follows from the seed alone.
@@ -33,6 +35,7 @@ const (
 	blackout  = "blackout"  // a machine loses its power, and starts again
 	wiped     = "wiped"     // as crash, without what was on its disk
 	leaving   = "leave"     // a process is told to end, and starts again
+	twin      = "twin"      // an agent is stopped, another takes its place elsewhere, and then the first goes on
 	clock     = "clock"     // a wall clock jumps
 	fullDisk  = "full disk" // nothing can be written
 	fault     = "fault"     // an endpoint fails
@@ -46,7 +49,12 @@ const (
 // kinds are what is drawn from, the frequent ones more than once.
 var kinds = []string{
 	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
-	wiped, leaving, leaving, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, forging, loading, order, order, order, order,
+	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, forging, loading, order, order, order, order,
+}
+
+// orderKinds are what operators give.
+var orderKinds = []string{
+	healthmesh.Drain, healthmesh.Drain, healthmesh.Drain, healthmesh.PinDown, healthmesh.PinUp, healthmesh.Shed, healthmesh.Freeze, healthmesh.None, healthmesh.None,
 }
 
 // An event happens at a time since the start.
@@ -56,7 +64,8 @@ type event struct {
 	nodes     []int         // it happens to; directors first, then agents by region
 	region    int           // of a fault, a load or an order
 	endpoint  int           // of a fault
-	amount    float64       // lost by a storm; of load
+	amount    float64       // lost by a storm; of load; of a shed
+	over      time.Duration // of a drain
 	jump      time.Duration // of a clock
 	order     string        // kind of order
 }
@@ -73,7 +82,7 @@ func (e event) String() string {
 	case loading:
 		s += fmt.Sprintf(" region %d %.2f", e.region, e.amount)
 	case order:
-		s += fmt.Sprintf(" %s region %d at node %v", e.order, e.region, e.nodes)
+		s += fmt.Sprintf(" %s %.2f over %v region %d at node %v", e.order, e.amount, e.over, e.region, e.nodes)
 	case clock:
 		s += fmt.Sprintf(" node %v by %v", e.nodes, e.jump)
 	default:
@@ -115,7 +124,7 @@ func draw(seed uint64) schedule {
 	if rng.IntN(2) == 0 {
 		s.weather.loss, s.weather.twice, s.weather.late = rng.Float64()*0.1, rng.Float64()*0.05, rng.Float64()*0.05
 	}
-	s.witnesses, s.signed = []int{0, 2, 3, 3}[rng.IntN(4)], rng.IntN(3) == 0
+	s.witnesses, s.signed = []int{0, 2, 3, 3}[rng.IntN(4)], rng.IntN(5) == 0
 	for range 1 + rng.IntN(9) {
 		s.events = append(s.events, s.event(rng, kinds[rng.IntN(len(kinds))]))
 	}
@@ -151,21 +160,26 @@ func (s schedule) event(rng *rand.Rand, kind string) event {
 	case leaving:
 		e.lasts += 4 * time.Second // it ends before it starts again
 	case clock:
-		e.nodes = []int{s.directors + rng.IntN(s.size()-s.directors)} // of agents: orders still end by wall clocks
 		e.lasts, e.jump = 0, between(rng, time.Second, 60*24*time.Hour)
 		if rng.IntN(2) == 0 {
 			e.jump = -e.jump
 		}
 	case fault, far:
 		e.endpoint = rng.IntN(simEndpoints)
-	case lying, forging:
+	case lying, forging, twin:
 		e.nodes = []int{s.directors + rng.IntN(s.size()-s.directors)}
 	case loading:
 		e.lasts, e.amount = 0, rng.Float64()*1.5
 	case order:
 		e.nodes = []int{rng.IntN(s.directors)}
-		e.order = []string{"drain", "drain", "drain", "none"}[rng.IntN(4)]
-		if e.order == "none" || rng.IntN(2) == 0 {
+		e.order = orderKinds[rng.IntN(len(orderKinds))]
+		switch {
+		case e.order == healthmesh.Shed:
+			e.amount = float64(rng.IntN(4)) / 4 // none takes it back
+		case e.order == healthmesh.Drain && rng.IntN(2) == 0:
+			e.over = between(rng, 100*time.Millisecond, e.lasts)
+		}
+		if e.order == healthmesh.None || e.order == healthmesh.Shed && e.amount == 0 || e.order != healthmesh.Freeze && rng.IntN(2) == 0 {
 			e.lasts = 0 // until taken back
 		}
 	}
