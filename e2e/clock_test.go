@@ -127,6 +127,12 @@ var clockFaults = []fault{
 			w.isOff(directorName(1), farOff)
 			w.setOff(0, directorName(1))
 		}),
+	takes(euWest, boundDrain, "a region is drained for an hour, then all clocks jump ahead",
+		func(w *world) {
+			w.order(0, "drain", "eu-west", "--for", "1h")
+			w.setOff(farOff, w.nodes()...)
+		},
+		func(w *world) { w.setOff(0, w.nodes()...); w.order(1, "undrain", "eu-west") }),
 	takes(apSouth, boundDeath, "an agent is killed, and started again with its clock far back",
 		func(w *world) { w.stop(agentName(apSouth, 0), syscall.SIGKILL) },
 		func(w *world) {

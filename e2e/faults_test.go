@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-var longFaults = flag.Bool("faults.long", false, "partitions of up to ten minutes")
+var longFaults = flag.Bool("faults.long", false, "partitions of up to ten minutes and five minutes of flapping")
 
 // What nearcast promises under faults, with the check of a world.
 const (
@@ -23,14 +23,17 @@ const (
 
 // The times of the test itself.
 const (
-	paused   = 10 * time.Second // for processes that are stopped and go on
-	extra    = time.Second      // that a fault lasts longer than its bound, to see that it keeps its effect
-	calm     = time.Second      // of right answers, after which a fault is healed
-	shortest = 30 * time.Second // partitions
-	middle   = 90 * time.Second
-	longest  = 10 * time.Minute // past what memberlist remembers of the dead
-	noUDP    = 20 * time.Second // some rounds of what goes over TCP
-	steadied = 5 * time.Second  // for faults that change nothing
+	paused    = 10 * time.Second // for processes that are stopped and go on
+	extra     = time.Second      // that a fault lasts longer than its bound, to see that it keeps its effect
+	calm      = time.Second      // of right answers, after which a fault is healed
+	shortest  = 30 * time.Second // partitions
+	middle    = 90 * time.Second
+	longest   = 10 * time.Minute // past what memberlist remembers of the dead
+	flapHalf  = 3 * time.Second
+	flapShort = 30 * time.Second
+	flapLong  = 5 * time.Minute
+	noUDP     = 20 * time.Second // some rounds of what goes over TCP
+	steadied  = 5 * time.Second  // for faults that change nothing
 )
 
 // A fault is done to a world that is well, and taken back.
@@ -141,8 +144,27 @@ var endpointFaults = []fault{
 		}),
 }
 
+// flapping is an endpoint that goes up and down.
+func flapping(length time.Duration) fault {
+	return fault{
+		name: fmt.Sprintf("an endpoint is down and up, %v each, for %v", flapHalf, length), region: apSouth, stays: length,
+		begin: func(w *world) {
+			for begin := time.Now(); time.Since(begin) < length; {
+				for _, fails := range []bool{true, false} {
+					w.sites[apSouth].failing.Store(fails)
+					time.Sleep(flapHalf)
+				}
+			}
+		},
+		end: func(*world) {},
+	}
+}
+
 // A node's machine runs out of something.
 var machineFaults = []fault{
+	{name: "the only agent of a region has no files left", region: noRegion, stays: boundDeath + extra,
+		begin: func(w *world) { w.limitFiles(agentName(apSouth, 0), noFiles) },
+		end:   func(w *world) { w.limitFiles(agentName(apSouth, 0), manyFiles) }},
 	keeps(steadied, "a director has no files left",
 		func(w *world) { w.limitFiles(directorName(1), noFiles) }, func(w *world) { w.limitFiles(directorName(1), manyFiles) }),
 	takes(euWest, boundDeath, "an agent is killed while no node's disk has room",
@@ -179,14 +201,14 @@ func TestFaults(t *testing.T) {
 	worlds := []trial{
 		{"processes", nearcast, processFaults},
 		{"links", nearcast, linkFaults},
-		{"endpoints", nearcast, endpointFaults},
+		{"endpoints", nearcast, append(endpointFaults, flapping(flapShort))},
 		{"machines", nearcast, machineFaults},
 		{"clocks", clocked, clockFaults},
 		{"region cut off", nearcast, []fault{partitioned(apSouth, shortest)}},
 		{"director cut off", nearcast, []fault{alone(shortest), missed}},
 	}
 	if *longFaults {
-		for _, f := range []fault{partitioned(apSouth, middle), partitioned(apSouth, longest), alone(middle), alone(longest)} {
+		for _, f := range []fault{partitioned(apSouth, middle), partitioned(apSouth, longest), alone(middle), alone(longest), flapping(flapLong)} {
 			worlds = append(worlds, trial{f.name, nearcast, []fault{f}})
 		}
 	}

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -222,6 +224,9 @@ func (w *world) startDirector(d int) {
 	w.t.Helper()
 	w.start(directorName(d), "serve", directorAt(d), "--dns", directorAt(d)+":53", "--admin", "127.0.0.1:8053")
 }
+
+// nodes are the names of all nodes that run.
+func (w *world) nodes() []string { return slices.Collect(maps.Keys(w.procs)) }
 
 // stop ends a node.
 func (w *world) stop(name string, sig syscall.Signal) {
