@@ -175,15 +175,7 @@ var machineFaults = []fault{
 		func(w *world) { w.orderUnsaved(0, "undrain", "sa-east"); w.emptyDisk() }),
 }
 
-// run does faults to a world, one after the other.
-func (w *world) run(faults []fault) (verdicts []verdict) {
-	for _, f := range faults {
-		verdicts = append(verdicts, w.suffer(f))
-	}
-	return verdicts
-}
-
-// A trial is a world and what is done to it.
+// A trial is a program and what is done to worlds of it.
 type trial struct {
 	name   string
 	build  func() (string, error)
@@ -221,7 +213,7 @@ func TestFaults(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				verdicts[i] = newWorld(t, bin).run(x.faults)
+				verdicts[i] = suffer(t, bin, x.faults)
 			})
 		})
 	}
