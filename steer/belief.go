@@ -155,8 +155,7 @@ func overrule(r *healthmesh.Region, order *healthmesh.Order) (State, bool) {
 }
 
 func endpointState(svc *zones.Service, region, name string, r *healthmesh.Region) healthmesh.State {
-	switch {
-	case r == nil || r.State == healthmesh.Unknown:
+	if r == nil || r.State == healthmesh.Unknown {
 		return healthmesh.Unknown
 	}
 	s := r.Endpoints[healthmesh.ID(svc.Name, region, name)].State

@@ -100,7 +100,7 @@ func removed(svc *zones.Service, f family, all []belief) (part float64) {
 // faultBegan is when evidence took a member that is down in a family out: the first of when its region fell silent, and when the last
 // of its endpoints failed, since whichever came first took it out. 0, before all others, if that is unknown.
 func faultBegan(svc *zones.Service, m zones.Member, region string, r *healthmesh.Region, f family) healthmesh.Stamp {
-	failed, up := healthmesh.Stamp(0), !svc.Checked
+	failed, up := healthmesh.Stamp(0), false // of a service without a check, those that are not reported are not down
 	own := has(m, f)
 	for _, e := range endpoints(m) {
 		if own && e.family != f {
