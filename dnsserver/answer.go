@@ -35,6 +35,15 @@ type Scene struct {
 	Limiter  *limiter                           // nil: no rate is limited
 	Journals journals                           // what changed in the zones, by name
 	Notified func(zone string, from netip.Addr) // told of zones that have a newer version at their primaries; nil: nobody wants to know
+
+	tick int64 // Now for the snapshot's record of answers; 0: none is kept
+}
+
+// note puts what a service answered on record.
+func (s *Scene) note(svc *zones.Service, p *steer.Pick) {
+	if svc != nil {
+		s.Snapshot.Answered(svc, p, s.tick)
+	}
 }
 
 // The limits of a reply's size, in octets.
@@ -85,6 +94,7 @@ func fast(out, q []byte, source netip.Addr, t Transport, s *Scene, meter *Meter)
 	set := s.Snapshot.Set
 	meter.query(set, r.zone, v.qtype, r.rcode, t)
 	meter.answer(set, &r)
+	s.note(r.service, &r.pick)
 	return r.write(out, q, &v, v.limit(t)), true
 }
 

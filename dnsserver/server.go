@@ -131,8 +131,9 @@ func (s *Server) Apply(settings *Settings, before, after *zones.Set) {
 
 // scene is what a batch that came now is answered from.
 func (s *Server) scene() Scene {
+	snapshot, now := s.o.Snapshot(), time.Now()
 	return Scene{
-		Snapshot: s.o.Snapshot(), Settings: s.settings.Load(), View: s.o.View, Now: time.Now(),
+		Snapshot: snapshot, Settings: s.settings.Load(), View: s.o.View, Now: now, tick: snapshot.Tick(now),
 		Limiter: s.limiter, Journals: *s.journals.Load(), Notified: s.notified,
 	}
 }

@@ -201,6 +201,7 @@ func (c *conversation) add(r *result, owner string) {
 		c.ede = r.ede
 	}
 	c.meter.answer(c.snapshot.Set, r)
+	c.scene.note(r.service, &r.pick)
 	before := c.reply.Answer
 	for _, set := range r.answer[:r.answers] {
 		rrs := make([]dns.RR, len(set.RRs))
@@ -247,6 +248,7 @@ func (c *conversation) hint(set *zones.RRset, rrs []dns.RR) {
 		var addresses []*zones.RRset
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			p, scope, ede := c.v.pick(c.snapshot, svc, qtype, c.source)
+			c.scene.note(svc, &p)
 			c.scope = max(c.scope, scope)
 			if c.ede == nil {
 				c.ede = ede

@@ -3,7 +3,9 @@ package e2e
 import (
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // metric is the value of one series of a director, -1 if it has none.
@@ -36,4 +38,48 @@ func metricIn(t *testing.T, text, series string) float64 {
 		return -1
 	}
 	return total
+}
+
+// Directors tell by themselves how long they answered with a region that had failed, as clients see it, and of which fault; a drain is none.
+func TestDirectorsMeasureTheLastWrongAnswer(t *testing.T) {
+	c := newCluster(t, nearcast)
+	c.startAll()
+	const series = "nearcast_time_to_last_wrong_answer_seconds"
+	faults := []struct {
+		cause    string
+		act      func()
+		back     func()
+		from, to float64 // seconds
+	}{
+		{"endpoint", func() { c.failRegion(0) }, func() { c.healRegion(0) }, 0, boundFailed.Seconds()},
+		{"silence", func() { c.stop("agent-us-east", syscall.SIGKILL) }, func() { c.startAgent(0) }, 1, boundKilled.Seconds()},
+		{"leave", func() { c.stop("agent-us-east", syscall.SIGTERM) }, func() { c.startAgent(0) }, 0, boundLeft.Seconds()},
+	}
+	for _, f := range faults {
+		labels := `{cause="` + f.cause + `",region="us-east"}`
+		answers, _ := c.observe(time.Duration(f.to*float64(time.Second)), f.act)
+		for d := range directors {
+			c.waitAnswer(d, 0, 1)
+			c.until(f.cause+" is measured", func() bool { return c.metric(d, series+"_count"+labels) == 1 })
+			if got := c.metric(d, series+"_sum"+labels); got < f.from || got > f.to {
+				t.Errorf("%s: director %d measures %v s, want %v to %v; %d answers", f.cause, d, got, f.from, f.to, len(answers))
+			} else {
+				t.Logf("%s: director %d measures %v s", f.cause, d, got)
+			}
+		}
+		f.back()
+		for d := range directors {
+			c.waitAnswer(d, 0, 0)
+		}
+	}
+	c.order(0, "drain", "us-east", "--force")
+	for d := range directors {
+		c.waitAnswer(d, 0, 1)
+	}
+	time.Sleep(2 * time.Second) // longer than a director waits before it tells
+	for d := range directors {
+		if n := c.metric(d, series+"_count"); n != float64(len(faults)) {
+			t.Errorf("director %d counts %v faults, want %d", d, n, len(faults))
+		}
+	}
 }

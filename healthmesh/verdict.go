@@ -32,7 +32,7 @@ func judgeEndpoint(inside, outside *ballot, before Endpoint) Endpoint {
 		return inside.first(Down).endpoint()
 	case out == Down:
 		e := outside.first(Down).endpoint()
-		e.Reason = "unreachable: " + e.Reason + ", seen from " + strings.Join(outside.voters(Down), ", ")
+		e.Reason = unreachable + e.Reason + ", seen from " + strings.Join(outside.voters(Down), ", ")
 		return e
 	case in == Up:
 		return inside.first(Up).endpoint()

@@ -61,19 +61,12 @@ func guard(svc *zones.Service, regions []zones.Region, v *healthmesh.View, f fam
 	}
 }
 
-// A fault is a member that evidence takes out of the answers.
-type fault struct {
-	member int
-	region string
-	began  healthmesh.Stamp
-}
-
 // faults are those of a family, in the order in which they began, ties by region.
 func faults(svc *zones.Service, regions []zones.Region, v *healthmesh.View, f family, all []belief) (list []fault) {
 	for j, m := range svc.Members {
 		if all[j].state[f] == Down {
 			name := regions[m.Region].Name
-			list = append(list, fault{j, name, faultBegan(svc, m, name, v.Regions[name], f)})
+			list = append(list, faultOf(svc, j, name, v.Regions[name], f))
 		}
 	}
 	slices.SortFunc(list, func(a, b fault) int { return cmp.Or(cmp.Compare(a.began, b.began), cmp.Compare(a.region, b.region)) })
@@ -95,25 +88,4 @@ func removed(svc *zones.Service, f family, all []belief) (part float64) {
 		}
 	}
 	return part / totalWeight(svc)
-}
-
-// faultBegan is when evidence took a member that is down in a family out: the first of when its region fell silent, and when the last
-// of its endpoints failed, since whichever came first took it out. 0, before all others, if that is unknown.
-func faultBegan(svc *zones.Service, m zones.Member, region string, r *healthmesh.Region, f family) healthmesh.Stamp {
-	failed, up := healthmesh.Stamp(0), false // of a service without a check, those that are not reported are not down
-	own := has(m, f)
-	for _, e := range endpoints(m) {
-		if own && e.family != f {
-			continue
-		}
-		end := r.Endpoints[healthmesh.ID(svc.Name, region, e.name)]
-		failed, up = max(failed, end.Since), up || end.State != healthmesh.Down
-	}
-	switch {
-	case r.State != healthmesh.Down:
-		return failed
-	case up:
-		return r.Fault
-	}
-	return min(failed, r.Fault)
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/nearcast/nearcast/healthmesh"
 )
@@ -22,15 +23,25 @@ type Keeper struct {
 	mesh     Mesh                     // immutable after NewKeeper
 	reloads  chan reload              // from Reload to Run
 	log      *slog.Logger
-	watch    func(Change) // called by Run for each change, in order; may be nil
+	watch    func(Change)     // called by Run for each change, in order; may be nil
+	departed func(*Departure) // called by Run; may be nil
+	view     *healthmesh.View // that the snapshot's answers are of; owned by Run
+	lag      *stopwatch       // owned by Run
 }
 
 // NewKeeper builds the first snapshot, so that there is an answer to the first query.
 func NewKeeper(s *Survey, m Mesh, log *slog.Logger, watch func(Change)) *Keeper {
-	k := &Keeper{mesh: m, reloads: make(chan reload), log: log, watch: watch}
-	k.snapshot.Store(Build(Input{Generation: 1, Survey: s, View: m.View()}))
+	k := &Keeper{mesh: m, reloads: make(chan reload), log: log, watch: watch, view: m.View()}
+	k.lag = newStopwatch(k.tellDeparture)
+	first := Build(Input{Generation: 1, Survey: s, View: k.view})
+	first.history = newHistory(s.Set, time.Now())
+	k.snapshot.Store(first)
 	return k
 }
+
+// OnDeparture has Run call f for each region that evidence took out of answers, once it is known when the last answer with it was. It
+// must be called before Run.
+func (k *Keeper) OnDeparture(f func(*Departure)) { k.departed = f }
 
 // Snapshot returns the snapshot in use. Never nil.
 func (k *Keeper) Snapshot() *Snapshot { return k.snapshot.Load() }
@@ -68,16 +79,23 @@ func (k *Keeper) Run(ctx context.Context) {
 			close(r.done)
 		case <-k.mesh.Changed():
 			k.rebuild(k.Snapshot().Survey, "mesh")
+		case <-k.lag.timer.C:
+			k.lag.due(k.Snapshot(), time.Now())
 		}
 	}
 }
 
 // rebuild swaps in a snapshot of the newest view, if it answers any query otherwise.
 func (k *Keeper) rebuild(s *Survey, cause string) {
-	before, v := k.Snapshot(), k.mesh.View()
+	before, was, v := k.Snapshot(), k.view, k.mesh.View()
+	k.view = v
 	after := Build(Input{Generation: before.Generation + 1, Survey: s, View: v, Previous: before})
 	if after.SameAnswers(before) {
 		return
+	}
+	k.lag.swap(before, after, was, v, time.Now())
+	if after.history = before.history; s != before.Survey {
+		after.history = before.history.carry(s.Set)
 	}
 	k.snapshot.Store(after)
 	changes := Changes(before, after, v)
@@ -93,5 +111,12 @@ func (k *Keeper) rebuild(s *Survey, cause string) {
 		for c := range slices.Values(changes) {
 			k.watch(c)
 		}
+	}
+}
+
+func (k *Keeper) tellDeparture(d *Departure) {
+	k.log.Info("last wrong answer", "region", d.Region, "after", d.Lag, "fault", d.Cause, "services", d.Services)
+	if k.departed != nil {
+		k.departed(d)
 	}
 }

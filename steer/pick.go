@@ -30,6 +30,8 @@ type Pick struct {
 	Scope    int                      // the widest prefix around the client with this answer, in bits of its address family
 	FailOpen bool                     // no region can answer: these stand in as if they could
 	Negative *zones.RRset             // denies the type if none of Sets is there; nil: as the zone does, whatever the regions' health
+
+	family family // that was asked for
 }
 
 // choice is one chain of regions with all that a pick among them needs, each by position in chain.members.
@@ -54,10 +56,11 @@ type face struct {
 // the same regions until a weight or what a region admits changes, and then only the networks that must move do.
 // It does not allocate.
 func (s *Snapshot) Pick(svc *zones.Service, qtype uint16, c geo.Client) Pick {
-	f := &s.faces[svc.Index][familyOf(svc, qtype)]
+	asked := familyOf(svc, qtype)
+	f := &s.faces[svc.Index][asked]
 	class, bits := f.lookup(c.Addr)
 	ch := &f.choices[class]
-	p := Pick{Scope: bits, FailOpen: ch.failOpen, Negative: ch.negative}
+	p := Pick{Scope: bits, FailOpen: ch.failOpen, Negative: ch.negative, family: asked}
 	if len(ch.members) == 1 {
 		p.add(ch, 0)
 		return p

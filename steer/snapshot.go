@@ -23,6 +23,7 @@ type Snapshot struct {
 	beliefs    [][]belief       // by Service.Index and position in Service.Members
 	faces      [][families]face // by Service.Index
 	merged     merges           // the partitions in use, for the next Build to take over
+	history    *history         // of what was answered; the keeper's, nil of a snapshot that none made
 }
 
 // familyOf is the family of endpoints that a query for a type asks for. Of a service

@@ -139,8 +139,10 @@ func (d *director) listen() (err error) {
 	}, []string{"result"})
 	d.reloads.WithLabelValues("applied")
 	d.reloads.WithLabelValues("refused")
+	departures := admin.NewDepartures()
+	d.keeper.OnDeparture(departures.Add)
 	metrics.MustRegister(
-		d.dns, d.reloads, admin.Beliefs{Snapshot: d.keeper.Snapshot, View: d.mesh.View, Stats: d.mesh.Stats},
+		d.dns, d.reloads, departures, admin.Beliefs{Snapshot: d.keeper.Snapshot, View: d.mesh.View, Stats: d.mesh.Stats},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	d.token.Store(&d.loaded.token)
