@@ -60,6 +60,9 @@ func printStatus(w io.Writer, s *admin.Status) {
 			source = strings.Join(r.Agents, ", ")
 		}
 		cause := r.Cause
+		if until := r.OldAnswersUntil; until != nil && r.Order == nil && until.After(s.Time) {
+			cause += "; old answers gone in " + countdown(until.Sub(s.Time))
+		}
 		if r.Suppressed > 0 {
 			cause += fmt.Sprintf("; %d flips of endpoints suppressed", r.Suppressed)
 		}

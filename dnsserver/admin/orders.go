@@ -144,31 +144,26 @@ func tell(o *healthmesh.Order, s *steer.Snapshot, now time.Time) *Order {
 	if o.Over > 0 {
 		out.Over = o.Over.String()
 	}
-	if t := o.Until(); !t.IsZero() {
-		out.Until = wall(t, now)
-	}
+	out.Until = wall(o.Until(), now)
 	if o.Kind == healthmesh.Drain || o.Kind == healthmesh.PinDown {
 		out.GoneAt = wall(goneAt(o, s), now)
 	}
 	return out
 }
 
-// goneAt is when the last client can still hold an answer with the region of an order that takes it out: the last director gives the last
-// such answer when it has the order and the drain is over, and a cache keeps that for its TTL.
+// goneAt is when the last client can still hold an answer with the region of an order that takes it out: the longest TTL after the last
+// such answer, of this director by its record, of the others when they have the order and the drain is over. Zero if nothing answers
+// with the region.
 func goneAt(o *healthmesh.Order, s *steer.Snapshot) time.Time {
-	ttl := uint32(0)
-	for _, svc := range s.Set.Services {
-		for _, m := range svc.Members {
-			if s.Set.Regions[m.Region].Name == o.Region {
-				ttl = max(ttl, svc.TTL)
-			}
-		}
-	}
-	return o.Given.Add(o.Over + spreadTime + time.Duration(ttl)*time.Second)
+	return s.GoneAt(o.Region, o.Given.Add(o.Over+spreadTime))
 }
 
 // wall is t by the wall clock as it is at now: what is left until t is right, whatever that clock did since the order was given.
+// Nil if t is zero.
 func wall(t, now time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
 	t = now.Round(0).UTC().Add(t.Sub(now))
 	return &t
 }

@@ -3,11 +3,16 @@ package admin
 import (
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/geo"
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
 )
@@ -133,3 +138,35 @@ func TestOrdersThatAreRefused(t *testing.T) {
 		t.Fatalf("refused orders were given: %v", mesh.orders)
 	}
 }
+
+// Answers that this director gives after all others had the order count as well: it may be the last region, say.
+func TestGoneAtCountsOwnAnswers(t *testing.T) {
+	s, v := snapshot(t)
+	s = steer.NewKeeper(s.Survey, still{v}, slog.New(slog.DiscardHandler), nil).Snapshot()
+	given := time.Now()
+	o := &healthmesh.Order{Region: "us-east", Kind: healthmesh.Drain, Over: time.Minute, Given: given}
+	expect := func(want time.Duration) {
+		t.Helper()
+		if got := goneAt(o, s).Sub(given).Round(time.Second); got != want {
+			t.Errorf("gone after %v, want %v", got, want)
+		}
+	}
+	const ttl = 30 * time.Second // of the service
+	svc := s.Set.Services[0]
+	p := s.Pick(svc, dns.TypeA, geo.NewClient(netip.MustParseAddr("192.0.2.1"), 32))
+	expect(time.Minute + spreadTime + ttl)
+	s.Answered(svc, &p, s.Tick(given.Add(30*time.Second)))
+	expect(time.Minute + spreadTime + ttl)
+	s.Answered(svc, &p, s.Tick(given.Add(5*time.Minute)))
+	expect(5*time.Minute + ttl)
+	r := regionStatus("us-east", 300, s, &healthmesh.View{Regions: map[string]*healthmesh.Region{"us-east": {State: healthmesh.Down}}}, given)
+	if r.OldAnswersUntil == nil || r.OldAnswersUntil.Sub(given).Round(time.Second) != 5*time.Minute+ttl {
+		t.Errorf("old answers of a region that is down: until %v, given %v", r.OldAnswersUntil, given)
+	}
+}
+
+// still is a mesh that believes one thing for ever.
+type still struct{ view *healthmesh.View }
+
+func (m still) View() *healthmesh.View { return m.view }
+func (still) Changed() <-chan struct{} { return nil }

@@ -40,6 +40,10 @@ type Region struct {
 	Drained    float64  `json:"drained"`    // how much a drain has taken by now, 0 to 1
 	Shed       *Order   `json:"shed"`       // in force
 	Suppressed uint32   `json:"suppressed"` // flips of endpoints that flap damping kept from their states
+
+	// OldAnswersUntil is when the last client can still hold an answer with the region: of any director if an order takes the region
+	// out, of this director if evidence does; null else, and if it never was in an answer.
+	OldAnswersUntil *time.Time `json:"old_answers_until"`
 }
 
 // geoMaxAge is the age of a database that an operator is warned of: networks move.
@@ -84,6 +88,12 @@ func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmes
 	out.Source = cmp.Or(r.Source, out.Source) // a region may have an order alone
 	out.Held, out.Live, out.Suppressed = r.Held, r.Capacity, r.Suppressed
 	out.Order, out.Drained, out.Shed = tell(r.Order, s, now), r.Drained, tell(r.Shed, s, now)
+	switch {
+	case out.Order != nil && out.Order.GoneAt != nil:
+		out.OldAnswersUntil = out.Order.GoneAt
+	case steer.RegionState(v, name) == steer.Down:
+		out.OldAnswersUntil = wall(s.GoneAt(name, time.Time{}), now)
+	}
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
 		out.Load, out.LoadStale = &r.Load, r.LoadStale
