@@ -19,6 +19,7 @@ type Disk interface {
 	Read() ([]byte, error) // fs.ErrNotExist if none was written
 	Write(b []byte) error  // whole or not at all
 	SetAside() error       // what was written is of no use
+	String() string        // its name in logs and errors
 }
 
 const (

@@ -213,6 +213,8 @@ func (d *memoryDisk) Write(b []byte) error {
 	return nil
 }
 
+func (d *memoryDisk) String() string { return "disk in memory" }
+
 func (d *memoryDisk) SetAside() error { return errors.New("a memory that cannot be used was written") }
 
 // cutOff ends a process' writing, and returns the disk as the next one finds it.
