@@ -33,14 +33,22 @@ func crowd(b *testing.B, regions, agents, services int) (*core, func(sequence ui
 			all = append(all, agentKey{fmt.Sprint("region-", r), fmt.Sprint("agent-", r, "-", a)})
 		}
 	}
-	own := make(map[string][]Target)
+	own, duties := make(map[string][]Target), make(map[agentKey][]Target)
+	hashes, chosen := hashesOf(all), make(map[string][]agentKey) // as Plan.duties does for one agent
 	for _, t := range plan.Targets {
 		own[t.Region] = append(own[t.Region], t)
+		key := t.Service + "\x00" + t.Region
+		if chosen[key] == nil {
+			chosen[key] = plan.witnesses(key, t.Region, all, hashes)
+		}
+		for _, a := range chosen[key] {
+			duties[a] = append(duties[a], t)
+		}
 	}
 	statuses := make(map[agentKey]Status)
 	for _, a := range all {
 		s := Status{Capacity: 100, HasLoad: true, Load: 50, Endpoints: map[EndpointID]Endpoint{}}
-		for _, t := range append(plan.duties(a, all), own[a.region]...) {
+		for _, t := range append(duties[a], own[a.region]...) {
 			s.Endpoints[t.ID] = Endpoint{State: Up, Reason: "status 200"}
 		}
 		statuses[a] = s

@@ -1,6 +1,7 @@
 package healthmesh
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ import (
 //
 // An agent for which all endpoints of a family (IPv4, IPv6, host names) outside of its region fail abstains for that family: it is
 // the one that is cut off, or has no such family.
-func judgeEndpoint(inside, outside *ballot, before Endpoint) Endpoint {
+func judgeEndpoint(inside, outside ballot, before Endpoint) Endpoint {
 	in, out := inside.verdict(1), outside.verdict(2)
 	switch {
 	case in == Down:
@@ -42,37 +43,30 @@ func judgeEndpoint(inside, outside *ballot, before Endpoint) Endpoint {
 	return before
 }
 
-// A vote is what one agent, or all of one region, say of an endpoint.
+// A vote is what one agent says of an endpoint; in the ballot of regions it stands for all of its region.
 type vote struct {
-	voter  string
+	agentKey
 	state  State
 	reason reason
 	since  Stamp
 	at     time.Time // the same by this node's monotonic clock
 }
 
-// A ballot is the votes on one endpoint. Nil has none.
+// A ballot is the votes on one endpoint.
 type ballot []vote
 
-func (b *ballot) count(s State) (n int) {
-	for _, v := range b.all() {
-		if v.state == s {
+func (b ballot) count(s State) (n int) {
+	for i := range b {
+		if b[i].state == s {
 			n++
 		}
 	}
 	return n
 }
 
-func (b *ballot) all() []vote {
-	if b == nil {
-		return nil
-	}
-	return *b
-}
-
 // verdict is up for more votes up than down, down for as many or more down if these are at least quorum; two in a tie are no quorum
 // of more than one.
-func (b *ballot) verdict(quorum int) State {
+func (b ballot) verdict(quorum int) State {
 	up, down := b.count(Up), b.count(Down)
 	switch {
 	case up > down:
@@ -84,57 +78,83 @@ func (b *ballot) verdict(quorum int) State {
 }
 
 // first is the first vote, by stamp and name, for a state that has some.
-func (b *ballot) first(s State) vote {
+func (b ballot) first(s State) *vote {
 	var first *vote
-	for i, v := range *b {
-		if v.state == s && (first == nil || v.since < first.since || v.since == first.since && v.voter < first.voter) {
-			first = &(*b)[i]
+	for i := range b {
+		if v := &b[i]; v.state == s && (first == nil || v.before(first)) {
+			first = v
 		}
 	}
-	return *first
+	return first
 }
 
-func (v vote) endpoint() Endpoint {
+func (v *vote) before(o *vote) bool {
+	return cmp.Or(cmp.Compare(v.since, o.since), cmp.Compare(v.region, o.region), cmp.Compare(v.name, o.name)) < 0
+}
+
+func (v *vote) endpoint() Endpoint {
 	return Endpoint{State: v.state, Reason: v.reason.String(), Since: v.since, At: v.at}
 }
 
-// voters are who voted for the state, by name.
-func (b *ballot) voters(s State) (names []string) {
-	for _, v := range *b {
-		if v.state == s {
-			names = append(names, v.voter)
+// voters are the regions that voted for the state, by name.
+func (b ballot) voters(s State) (names []string) {
+	for i := range b {
+		if b[i].state == s {
+			names = append(names, b[i].region)
 		}
 	}
 	slices.Sort(names)
 	return names
 }
 
+// regions makes the votes of agents those of their regions, in place: of each region the first vote of those that are most.
+func (b ballot) regions() ballot {
+	slices.SortFunc(b, func(v, o vote) int { return cmp.Compare(v.region, o.region) })
+	all := b[:0]
+	for len(b) > 0 {
+		n := 1
+		for n < len(b) && b[n].region == b[0].region {
+			n++
+		}
+		one := b[:n]
+		b = b[n:]
+		switch up, down := one.count(Up), one.count(Down); {
+		case up > down:
+			all = append(all, *one.first(Up))
+		case down > up:
+			all = append(all, *one.first(Down))
+		}
+	}
+	return all
+}
+
 // voteOf is an entry of an agent's report as a vote.
-func voteOf(voter string, p *part, e reported) vote {
+func voteOf(voter agentKey, p *part, e *reported) vote {
 	ago := time.Duration(p.Elapsed-e.Since) * time.Millisecond
-	return vote{voter: voter, state: e.State, reason: e.Reason, since: p.stamp(e.Since), at: p.at.Add(-ago)}
+	return vote{agentKey: voter, state: e.State, reason: e.Reason, since: p.stamp(e.Since), at: p.at.Add(-ago)}
 }
 
 // endpoints are those that the region's agents name, and what is found of each.
 func (e evidence) endpoints(reports []*part, before map[EndpointID]Endpoint) map[EndpointID]Endpoint {
-	inside := make(map[EndpointID]*ballot)
+	inside := make(map[EndpointID]ballot, len(before))
 	for _, p := range reports {
-		for _, r := range p.Endpoints {
+		voter := agentKey{e.name, p.Agent}
+		for i := range p.Endpoints {
+			r := &p.Endpoints[i]
 			if e.plan.region(r.ID, e.name) != e.name {
 				continue // it is a witness of that one
 			}
 			b := inside[r.ID]
 			if b == nil {
-				b = new(ballot)
-				inside[r.ID] = b
+				b = make(ballot, 0, len(e.fresh))
 			}
-			*b = append(*b, voteOf(p.Agent, p, r))
+			inside[r.ID] = append(b, voteOf(voter, p, r))
 		}
 	}
 	all := make(map[EndpointID]Endpoint, len(inside))
 	for id, b := range inside {
 		was := before[id]
-		now := judgeEndpoint(b, e.witness[id].votes(), was)
+		now := judgeEndpoint(b, e.witness[id], was)
 		if now.State == was.State && now.Since == was.Since {
 			now.At = was.At // one instant, not one for each report's way here
 		}

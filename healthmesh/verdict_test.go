@@ -12,13 +12,13 @@ import (
 )
 
 // votesOf makes a ballot: "up up down none".
-func votesOf(text string) *ballot {
+func votesOf(text string) ballot {
 	var b ballot
 	for i, word := range strings.Fields(text) {
 		state := map[string]State{"up": Up, "down": Down, "none": Unknown}[word]
-		b = append(b, vote{voter: fmt.Sprint(i), state: state, reason: reason{code: reasonTimeout}, since: Stamp(10 - i)})
+		b = append(b, vote{agentKey: agentKey{region: fmt.Sprint(i)}, state: state, reason: reason{code: reasonTimeout}, since: Stamp(10 - i)})
 	}
-	return &b
+	return b
 }
 
 // The whole table of judgeEndpoint: each verdict inside with each outside and each belief before.

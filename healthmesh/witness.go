@@ -7,86 +7,60 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A testified is what agents of other regions say of one endpoint.
-type testified struct {
-	byRegion map[string]*ballot // the votes of agents
-	ballot   ballot             // the votes of regions
-}
-
-// votes are the votes of regions, nil if there are none.
-func (t *testified) votes() *ballot {
-	if t == nil {
-		return nil
-	}
-	return &t.ballot
-}
-
-// testimony gathers what agents say of endpoints that are not of their regions: fresh, of agents that are not cut off themselves.
+// testimony gathers what regions say of endpoints of others, as most of their agents do: fresh, of agents that are not cut off themselves.
 // Without a plan there is none: nothing tells of which region an endpoint is.
-func testimony(t *table, plan *Plan, lease time.Duration, now time.Time) map[EndpointID]*testified {
+func testimony(t *table, plan *Plan, lease time.Duration, now time.Time) map[EndpointID]ballot {
 	if plan == nil {
 		return nil
 	}
-	all := make(map[EndpointID]*testified)
+	all := make(map[EndpointID]ballot, len(plan.targets))
+	var seen []sighting
 	for _, a := range t.agents {
 		if p := a.heard(); p == nil || p.Leaving {
 			continue
 		}
-		for _, p := range a.believable(plan, lease, now) {
-			t := all[p.id]
-			if t == nil {
-				t = &testified{byRegion: make(map[string]*ballot)}
-				all[p.id] = t
-			}
-			b := t.byRegion[a.region]
+		seen = a.believable(seen[:0], plan, lease, now)
+		for i := range seen {
+			b := all[seen[i].id]
 			if b == nil {
-				b = new(ballot)
-				t.byRegion[a.region] = b
+				b = make(ballot, 0, plan.Witnesses)
 			}
-			*b = append(*b, p.vote)
+			all[seen[i].id] = append(b, seen[i].vote)
 		}
 	}
-	for _, t := range all {
-		for region, b := range t.byRegion {
-			up, down := b.count(Up), b.count(Down)
-			if up == down {
-				continue
-			}
-			most := Up
-			if down > up {
-				most = Down
-			}
-			e := b.first(most)
-			e.voter = region
-			t.ballot = append(t.ballot, e)
-		}
+	for id, b := range all {
+		all[id] = b.regions()
 	}
 	return all
 }
 
 // A sighting is what an agent says of one endpoint of another region.
 type sighting struct {
-	id   EndpointID
-	vote vote
+	id     EndpointID
+	family int
+	vote   vote
 }
 
-// believable are the agent's fresh sightings of other regions, without those of families in which it sees everything failing.
-func (a *agent) believable(plan *Plan, lease time.Duration, now time.Time) (all []sighting) {
+// believable appends the agent's fresh sightings of other regions to all, which is empty, without those of families in which it sees
+// everything failing.
+func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now time.Time) []sighting {
 	var sees [families]bool
 	for _, p := range a.parts {
 		if p == nil || now.Sub(p.at) >= lease {
 			continue
 		}
-		for _, e := range p.Endpoints {
+		for i := range p.Endpoints {
+			e := &p.Endpoints[i]
 			target := plan.targets[e.ID]
 			if target == nil || target.Region == a.region || e.State == Unknown {
 				continue
 			}
-			sees[target.family()] = sees[target.family()] || e.State == Up
-			all = append(all, sighting{e.ID, voteOf(a.name, p, e)})
+			family := target.family()
+			sees[family] = sees[family] || e.State == Up
+			all = append(all, sighting{e.ID, family, voteOf(a.agentKey, p, e)})
 		}
 	}
-	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[plan.targets[s.id].family()] })
+	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
 }
 
 // The families of endpoints: one can be out of order alone.
@@ -114,10 +88,7 @@ func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 	if p == nil || p.Witnesses == 0 {
 		return nil
 	}
-	hashes := make([]uint64, len(agents))
-	for i, a := range agents {
-		hashes[i] = xxhash.Sum64String(a.region + "\x00" + a.name)
-	}
+	hashes := hashesOf(agents)
 	chosen := make(map[string]bool) // by service and region
 	for i := range p.Targets {
 		t := &p.Targets[i]
@@ -135,6 +106,14 @@ func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 		}
 	}
 	return mine
+}
+
+func hashesOf(agents []agentKey) []uint64 {
+	hashes := make([]uint64, len(agents))
+	for i, a := range agents {
+		hashes[i] = xxhash.Sum64String(a.region + "\x00" + a.name)
+	}
+	return hashes
 }
 
 // witnesses are the agents that probe a service in a region; hashes are the agents'. One pass, since a mesh has a thousand of each.
