@@ -169,9 +169,9 @@ var machineFaults = []fault{
 		func(w *world) { w.limitFiles(directorName(1), noFiles) }, func(w *world) { w.limitFiles(directorName(1), manyFiles) }),
 	takes(euWest, boundDeath, "an agent is killed while no node's disk has room",
 		func(w *world) { w.fillDisk(); w.stop(agentName(euWest, 0), syscall.SIGKILL) },
-		func(w *world) { w.startAgent(euWest, 0) }),
+		func(w *world) { w.startAgent(euWest, 0); w.emptyDisk() }),
 	takes(saEast, boundDrain, "a region is drained while no node's disk has room",
-		func(w *world) { w.orderUnsaved(1, "drain", "sa-east") },
+		func(w *world) { w.fillDisk(); w.orderUnsaved(1, "drain", "sa-east") },
 		func(w *world) { w.orderUnsaved(0, "undrain", "sa-east"); w.emptyDisk() }),
 }
 

@@ -14,7 +14,7 @@ import (
 // heard 1 s ago, b heard 7 s ago and leaving, c never heard. The lease is 5 s, and the node began 100 s ago.
 func scene(t *testing.T, text string, now time.Time) *table {
 	t.Helper()
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	for i, f := range fields(text) {
 		if f[1] == "-" {
 			continue
@@ -165,7 +165,7 @@ func TestLoadIsBounded(t *testing.T) {
 	for _, c := range []struct{ capacity, load, want float64 }{
 		{100, 0, 0}, {100, 80, 80}, {100, 1000, 1000}, {100, 1001, 1000}, {100, 1e300, 1000}, {0, 50, 50},
 	} {
-		tab := newTable()
+		tab := newTable(5 * time.Second)
 		r := report{Agent: "x", Region: "a", numbering: numbering{1, 1}, Parts: 1, Capacity: c.capacity, Load: c.load, HasLoad: true}
 		if v := tab.apply(&part{report: r, at: now}, anyone, now); v > repeated {
 			t.Fatal(v)
@@ -206,11 +206,11 @@ func TestTimesAreMonotonic(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", what, m, err)
 		}
 		monotonic(what, m.parts[0].at)
-		tab := newTable()
+		tab := newTable(5 * time.Second)
 		tab.apply(m.parts[0], anyone, now)
 		monotonic("heard by "+what, believe(tab, belief{start: now}, nil, 5*time.Second, now).regions["a"].Heard)
 	}
-	monotonic("cut off", believe(newTable(), believed("a up", now), nil, 5*time.Second, now).cutOff)
+	monotonic("cut off", believe(newTable(5*time.Second), believed("a up", now), nil, 5*time.Second, now).cutOff)
 	m := memory{Incarnation: 1, Regions: map[string]savedRegion{"a": {State: Up}}}
 	o := Options{Name: "d", Role: roleDirector, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	if err := o.complete(); err != nil {
@@ -227,7 +227,7 @@ func TestTimesAreMonotonic(t *testing.T) {
 // Reports are applied by their numbers alone, whatever order they come in.
 func TestTableTakesTheNewest(t *testing.T) {
 	now := time.Now()
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	apply := func(inc, seq uint64, region string, ago time.Duration) verdict {
 		return tab.apply(&part{report: report{Agent: "x", Region: region, numbering: numbering{inc, seq}, Parts: 1}, at: now.Add(-ago)}, anyone, now)
 	}
@@ -260,7 +260,7 @@ func TestTableTakesTheNewest(t *testing.T) {
 // The number of an agent outlives what it said, and restarts: what comes again is old.
 func TestNumbersAreRemembered(t *testing.T) {
 	now := time.Now()
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	p := &part{report: report{Agent: "x", Region: "a", numbering: numbering{5, 10}, Parts: 1}, at: now}
 	tab.apply(p, anyone, now)
 	tab.forget(now.Add(2 * forgetAfter))
@@ -272,10 +272,16 @@ func TestNumbersAreRemembered(t *testing.T) {
 	if v := replay(tab); v != known || len(tab.all()) != 0 {
 		t.Errorf("the replay of a report that is forgotten: %v", v)
 	}
-	after := newTable()
+	after := newTable(5 * time.Second)
 	after.remember(tab.numbers(), now)
 	if v := replay(after); v != known {
 		t.Errorf("the replay after a restart: %v", v)
+	}
+	// That it was the last one and is old is evidence of its silence.
+	old := *p
+	old.at = now.Add(-time.Minute)
+	if v := after.apply(&old, anyone, now); v != applied || !after.agents[agentKey{"a", "x"}].at.Equal(old.at) {
+		t.Errorf("the last report, of a minute ago, after a restart: %v", v)
 	}
 	// What the agent said later and before the restart is as old as it says, or a dead agent would be taken for alive.
 	p.Sequence, p.at = p.Sequence+1, now.Add(-time.Minute)
@@ -287,7 +293,7 @@ func TestNumbersAreRemembered(t *testing.T) {
 // A report that is not genuine changes nothing, and an age cannot make a newer report older than the one before.
 func TestTableIsNotFooled(t *testing.T) {
 	now := time.Now()
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	make := func(seq uint64, ago time.Duration) *part {
 		return &part{report: report{Agent: "x", Region: "a", numbering: numbering{5, seq}, Parts: 1}, at: now.Add(-ago)}
 	}
@@ -307,7 +313,7 @@ func TestTableIsNotFooled(t *testing.T) {
 
 func TestTableIsBounded(t *testing.T) {
 	now := time.Now()
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	refusals := 0
 	for i := range maxReports/maxParts + 10 {
 		for p := range uint8(maxParts) {
@@ -345,7 +351,7 @@ func TestFaultsAreDatedAlike(t *testing.T) {
 		tab.apply(&part{report: report{Agent: "y", Region: "b", numbering: numbering{1, uint64(now.UnixNano())}, Parts: 1}, at: now}, anyone, now)
 	}
 	dated := func(first, late *part, base belief) Stamp {
-		tab := newTable()
+		tab := newTable(5 * time.Second)
 		for _, p := range []*part{first, late} {
 			if p != nil {
 				tab.apply(p, anyone, start.Add(time.Minute))

@@ -142,7 +142,7 @@ func newCore(o Options, past memory) *core {
 		leaves:    make(chan chan []byte),
 		changed:   make(chan struct{}, 1),
 		settled:   make(chan struct{}),
-		table:     newTable(),
+		table:     newTable(o.Config.Lease),
 		belief:    belief{regions: past.regions(), start: now},
 		orders:    recallOrders(past, o.Wall(), now),
 		book:      make(peerBook),

@@ -18,7 +18,8 @@ const (
 // A table holds the newest report of every agent. Owned by the mesh's goroutine.
 type table struct {
 	agents map[agentKey]*agent
-	parts  int // in all agents
+	parts  int           // in all agents
+	lease  time.Duration // that a report is fresh for
 }
 
 // An agentKey tells agents apart. An agent of another region with the same name is another agent: whoever may speak for one
@@ -41,7 +42,9 @@ type part struct {
 	at              time.Time // when it came, by this node's monotonic clock; what came by push/pull is older by its age
 }
 
-func newTable() *table { return &table{agents: make(map[agentKey]*agent)} }
+func newTable(lease time.Duration) *table {
+	return &table{agents: make(map[agentKey]*agent), lease: lease}
+}
 
 // verdict is what became of a report.
 type verdict uint8
@@ -66,8 +69,8 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 		a = &agent{agentKey: key}
 	case a.newest.after(p.numbering):
 		return known
-	case a.newest == p.numbering && len(a.parts) == 0 && !p.Leaving:
-		return known // forgotten, or of before a restart: who lives says more soon
+	case a.newest == p.numbering && len(a.parts) == 0 && !p.Leaving && now.Sub(p.at) < t.lease:
+		return known // forgotten, or of before a restart: who lives says more soon; that it says no more since long is news
 	case a.newest == p.numbering && len(a.parts) > 0 && len(a.parts) != int(p.Parts):
 		return refused // one number, two forms: not from one agent
 	case a.newest == p.numbering && len(a.parts) > 0 && a.parts[p.Part] != nil && a.parts[p.Part].numbering == p.numbering:

@@ -58,7 +58,7 @@ func TestJudgeEndpoint(t *testing.T) {
 // meeting is a table of agents and what they see, "a-1: a=up b=down, b-1: ...": the agent a-1 is of region a; "b=" is the endpoint of b.
 func meeting(t *testing.T, text string, now time.Time) *table {
 	t.Helper()
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	for line := range strings.SplitSeq(text, ",") {
 		name, sees, _ := strings.Cut(strings.TrimSpace(line), ":")
 		region, _, _ := strings.Cut(name, "-")
@@ -124,7 +124,7 @@ func TestNoRegionTakesOutAnother(t *testing.T) {
 	plan := planOf("a b c d")
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Now()
-		honest, lied := newTable(), newTable()
+		honest, lied := newTable(5*time.Second), newTable(5*time.Second)
 		draw := func(agent, region string) *part {
 			r := report{Agent: agent, Region: region, numbering: numbering{1, 1}, Parts: 1}
 			for _, id := range slices.Sorted(maps.Keys(plan.targets)) {
@@ -209,7 +209,7 @@ func TestDuties(t *testing.T) {
 func TestFallsAreHeldDown(t *testing.T) {
 	now := time.Now()
 	const lease = 5 * time.Second
-	tab := newTable()
+	tab := newTable(5 * time.Second)
 	b := belief{start: now}
 	sequence := uint64(0)
 	step := func(d time.Duration, regions ...string) {
@@ -265,7 +265,7 @@ func TestAmountsAreMedians(t *testing.T) {
 		{[]float64{50}, []float64{50}}, {[]float64{50, 60}, []float64{50}}, {[]float64{1, 50, 60}, []float64{50}},
 		{[]float64{50, 60, 1e9}, []float64{60}}, {[]float64{0, 0, 70}, []float64{70}}, {[]float64{1e9}, []float64{100}},
 	} {
-		tab := newTable()
+		tab := newTable(5 * time.Second)
 		for i, capacity := range c.capacities {
 			r := report{Agent: fmt.Sprint(i), Region: "a", numbering: numbering{1, 1}, Parts: 1, Capacity: capacity, HasLoad: true, Load: 1e6}
 			tab.apply(&part{report: r, at: now}, anyone, now)

@@ -143,7 +143,7 @@ func FuzzDecode(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			tab, all := newTable(), newOrders()
+			tab, all := newTable(5*time.Second), newOrders()
 			for _, p := range m.parts {
 				tab.apply(p, anyone, now)
 			}
