@@ -307,7 +307,15 @@ func (s *simulation) effect(e event) (do, undo func()) {
 	case pausing:
 		return nodes[0].pause, nodes[0].resume
 	case crash, blackout:
-		return func() { nodes[0].kill(e.kind == blackout) }, nodes[0].start
+		return func() {
+				for _, n := range nodes {
+					n.kill(e.kind == blackout)
+				}
+			}, func() {
+				for _, n := range nodes {
+					n.start()
+				}
+			}
 	case wiped:
 		return func() {
 			if nodes[0].life != nil {
@@ -332,6 +340,16 @@ func (s *simulation) effect(e event) (do, undo func()) {
 		return func() { s.fault(&r.far[e.endpoint], 1) }, func() { s.fault(&r.far[e.endpoint], -1) }
 	case lying:
 		return func() { s.fault(&nodes[0].lies, 1) }, func() { s.fault(&nodes[0].lies, -1) }
+	case blinding:
+		return func() {
+				for _, n := range nodes {
+					s.fault(&n.blind, 1)
+				}
+			}, func() {
+				for _, n := range nodes {
+					s.fault(&n.blind, -1)
+				}
+			}
 	case forging:
 		return s.forger(e.region, nodes[0])
 	case loading:
@@ -415,7 +433,7 @@ func (s *simulation) sees(n *simnode, r *simRegion, endpoint int) healthmesh.End
 	switch own := r.name == n.region; {
 	case n.life == nil || !n.life.checked:
 		return healthmesh.Endpoint{}
-	case r.down[endpoint] > 0, !own && r.far[endpoint] > 0, n.lies > 0 && (!own || n.forges) && !s.spared(n, r):
+	case r.down[endpoint] > 0, !own && (n.blind > 0 || r.far[endpoint] > 0), n.lies > 0 && !s.spared(n, r):
 		return healthmesh.Endpoint{State: healthmesh.Down, Reason: "connection refused"}
 	}
 	return healthmesh.Endpoint{State: healthmesh.Up, Reason: "status 200"}
@@ -434,6 +452,9 @@ func (s *simulation) twin(n *simnode, lasts time.Duration) (do, undo func()) {
 			s.past = append(s.past, past)
 			n.life, n.disk, n.moves = nil, new(memoryDisk), n.moves+1
 			n.ip = fmt.Sprintf("10.0.%d.%d", 2+n.moves, n.index+1)
+			for _, d := range s.nodes[:s.directors] {
+				delete(s.reached, [2]*simnode{n, d}) // it is heard anew
+			}
 			n.start()
 			s.after(lasts/2, func() {
 				past.station.resume()
@@ -458,7 +479,8 @@ func (s *simulation) finish(l *life) {
 	s.nodes[0].end(l, gone)
 }
 
-// spared says whether a liar tells the truth of a region: of one, or it would be taken for cut off.
+// spared says whether a liar tells the truth of a region: of one other, or it would be taken for cut off. Of its own it lies too: where there are
+// three agents, the two others are believed.
 func (s *simulation) spared(n *simnode, r *simRegion) bool {
 	first := s.regions[0]
 	if first.name == n.region {

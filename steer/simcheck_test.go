@@ -248,9 +248,9 @@ func (s *simulation) othersHeard(d *simnode, but *simRegion, last time.Duration)
 func (s *simulation) checkEndpoints(d *simnode, truth *simRegion, r *healthmesh.Region) {
 	for i, id := range endpointsOf[truth.name] {
 		want, rule := healthmesh.Up, "what agents see of endpoints is believed"
-		if truth.down[i] > 0 || s.unreachable(d, truth, i) {
+		if s.broken(d, truth, i) || s.unreachable(d, truth, i) {
 			want = healthmesh.Down
-		} else if truth.far[i] == 0 {
+		} else if truth.far[i] == 0 && truth.down[i] == 0 {
 			rule = "an endpoint that works is not taken out"
 		}
 		switch got := r.Endpoints[id]; {
@@ -270,6 +270,21 @@ func (s *simulation) calm(d *simnode) bool {
 		}
 	}
 	return true
+}
+
+// broken says whether at least half of a region's agents see an endpoint down.
+func (s *simulation) broken(d *simnode, of *simRegion, endpoint int) bool {
+	balance := 0
+	for _, n := range s.nodes {
+		switch {
+		case n.region != of.name || !s.reached[[2]*simnode{n, d}].connected || !n.life.checked:
+		case s.sees(n, of, endpoint).State == healthmesh.Up:
+			balance++
+		default:
+			balance--
+		}
+	}
+	return balance <= 0
 }
 
 // unreachable says whether most regions, two at least, see an endpoint of another region down. An agent that sees nothing of a family
@@ -535,6 +550,7 @@ func (s *simulation) checkOrders(d *simnode, m *lookout) {
 		if before := notes.held[g.slot]; before != id {
 			if before != "" {
 				notes.gone[before] = true
+				s.checkLost(d, before)
 			}
 			notes.held[g.slot] = id
 		}
@@ -544,6 +560,14 @@ func (s *simulation) checkOrders(d *simnode, m *lookout) {
 		if g == s.lastGiven(g.slot) {
 			s.checkLast(d, g, id)
 		}
+	}
+}
+
+// checkLost: an order that a director held is gone because it ended or because there is a later one.
+func (s *simulation) checkLost(d *simnode, id string) {
+	g := s.orders[slices.IndexFunc(s.orders, func(g *given) bool { return g.id == id })]
+	if g == s.lastGiven(g.slot) && !g.unsure && (g.until.IsZero() || time.Now().Before(g.until)) {
+		s.violated("no order is lost", "%s held %s of %v and does not any more", d.name, id, g.slot)
 	}
 }
 

@@ -29,6 +29,7 @@ type simnode struct {
 	moves  int  // to other addresses
 	forges bool // of one that no region has a place for
 	key    *healthmesh.Identity
+	blind  int           // faults that keep its probes of other regions from their targets
 	lies   int           // faults that make the agent lie
 	noUDP  int           // faults that block its packets and not its streams
 	died   time.Time     // when the last process ended

@@ -41,6 +41,7 @@ const (
 	fault     = "fault"     // an endpoint fails
 	far       = "far"       // an endpoint works, but cannot be reached from other regions
 	lying     = "lying"     // an agent says that endpoints of all other regions are down
+	blinding  = "blinding"  // agents get no answer from any other region
 	forging   = "forging"   // a member without a region's key speaks for it
 	loading   = "load"      // a region's load and capacity change
 	order     = "order"     // an operator gives an order
@@ -49,7 +50,7 @@ const (
 // kinds are what is drawn from, the frequent ones more than once.
 var kinds = []string{
 	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
-	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, forging, loading, order, order, order, order,
+	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, blinding, blinding, forging, loading, order, order, order, order,
 }
 
 // orderKinds are what operators give.
@@ -164,14 +165,27 @@ func (s schedule) event(rng *rand.Rand, kind string) event {
 		if rng.IntN(2) == 0 {
 			e.jump = -e.jump
 		}
+	case crash:
+		if rng.IntN(5) == 0 { // all directors at once: what they know is on their disks
+			e.nodes = rng.Perm(s.directors)
+		}
 	case fault, far:
 		e.endpoint = rng.IntN(simEndpoints)
+	case blinding:
+		agents := rng.Perm(s.size() - s.directors)
+		e.nodes = agents[:1+rng.IntN(len(agents))]
+		for i := range e.nodes {
+			e.nodes[i] += s.directors
+		}
 	case lying, forging, twin:
 		e.nodes = []int{s.directors + rng.IntN(s.size()-s.directors)}
 	case loading:
 		e.lasts, e.amount = 0, rng.Float64()*1.5
 	case order:
 		e.nodes = []int{rng.IntN(s.directors)}
+		if rng.IntN(2) == 0 {
+			e.region = 0 // so that orders meet
+		}
 		e.order = orderKinds[rng.IntN(len(orderKinds))]
 		switch {
 		case e.order == healthmesh.Shed:
