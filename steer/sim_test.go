@@ -22,7 +22,7 @@ import (
 var (
 	simSeed      = flag.Uint64("seed", 0, "simulate this schedule alone")
 	simTimes     = flag.Int("times", 1, "with -seed: how often")
-	simSchedules = flag.Int("schedules", 0, "simulate so many schedules; 0: 100, or 30 with -short")
+	simSchedules = flag.Int("schedules", 0, "simulate so many schedules; 0: 100, or 10 with -short")
 	simLong      = flag.Duration("long", 0, "simulate schedules that nobody has seen for so long; -timeout has to be longer")
 )
 
@@ -50,7 +50,7 @@ func TestSimulation(t *testing.T) {
 		case *simSchedules != 0:
 			return n, n <= uint64(*simSchedules)
 		case testing.Short():
-			return n, n <= 30
+			return n, n <= 10
 		}
 		return n, n <= 100
 	}
