@@ -86,13 +86,13 @@ func believe(t *table, base belief, plan *Plan, lease time.Duration, now time.Ti
 // evidence is what there is of one region.
 type evidence struct {
 	name    string
-	plan    *Plan                 // nil: there is none
-	witness map[EndpointID]ballot // the votes of regions, of all endpoints
-	before  *Region               // the belief until now; nil if there is none
-	fresh   []*agent              // heard within the lease and not leaving, by name
-	said    Stamp                 // of the newest report, by its own account: alike at all nodes that have it; 0 if none is in the table
-	last    time.Time             // when the last report came; zero if none is in the table
-	leaves  bool                  // it says that its agent leaves
+	plan    *Plan                  // nil: there is none
+	witness map[EndpointID]*ballot // the votes of regions, of all endpoints
+	before  *Region                // the belief until now; nil if there is none
+	fresh   []*agent               // heard within the lease and not leaving, by name
+	said    Stamp                  // of the newest report, by its own account: alike at all nodes that have it; 0 if none is in the table
+	last    time.Time              // when the last report came; zero if none is in the table
+	leaves  bool                   // it says that its agent leaves
 }
 
 func (e evidence) left() bool { return len(e.fresh) == 0 && e.leaves }

@@ -43,21 +43,39 @@ func judgeEndpoint(inside, outside ballot, before Endpoint) Endpoint {
 	return before
 }
 
-// A vote is what one agent says of an endpoint; in the ballot of regions it stands for all of its region.
+// A vote is what one agent says of an endpoint: an entry of its report. In the ballot of regions it stands for all of its region.
 type vote struct {
-	agentKey
-	state  State
-	reason reason
-	since  Stamp
-	at     time.Time // the same by this node's monotonic clock
+	p *part
+	e *reported
 }
 
 // A ballot is the votes on one endpoint.
 type ballot []vote
 
+// poll is the ballot on an endpoint, with room for the votes that are likely.
+func poll(all map[EndpointID]*ballot, id EndpointID, likely int) *ballot {
+	b := all[id]
+	if b == nil {
+		b = new(ballot)
+		*b = make(ballot, 0, likely)
+		all[id] = b
+	}
+	return b
+}
+
+func (b *ballot) add(p *part, e *reported) { *b = append(*b, vote{p, e}) }
+
+// votes of a ballot that nobody made are none.
+func (b *ballot) votes() ballot {
+	if b == nil {
+		return nil
+	}
+	return *b
+}
+
 func (b ballot) count(s State) (n int) {
 	for i := range b {
-		if b[i].state == s {
+		if b[i].e.State == s {
 			n++
 		}
 	}
@@ -78,29 +96,32 @@ func (b ballot) verdict(quorum int) State {
 }
 
 // first is the first vote, by stamp and name, for a state that has some.
-func (b ballot) first(s State) *vote {
-	var first *vote
-	for i := range b {
-		if v := &b[i]; v.state == s && (first == nil || v.before(first)) {
+func (b ballot) first(s State) vote {
+	var first vote
+	for _, v := range b {
+		if v.e.State == s && (first.e == nil || v.before(first)) {
 			first = v
 		}
 	}
 	return first
 }
 
-func (v *vote) before(o *vote) bool {
-	return cmp.Or(cmp.Compare(v.since, o.since), cmp.Compare(v.region, o.region), cmp.Compare(v.name, o.name)) < 0
+func (v vote) since() Stamp { return v.p.stamp(v.e.Since) }
+
+func (v vote) before(o vote) bool {
+	return cmp.Or(cmp.Compare(v.since(), o.since()), cmp.Compare(v.p.Region, o.p.Region), cmp.Compare(v.p.Agent, o.p.Agent)) < 0
 }
 
-func (v *vote) endpoint() Endpoint {
-	return Endpoint{State: v.state, Reason: v.reason.String(), Since: v.since, At: v.at}
+func (v vote) endpoint() Endpoint {
+	ago := time.Duration(v.p.Elapsed-v.e.Since) * time.Millisecond
+	return Endpoint{State: v.e.State, Reason: v.e.Reason.String(), Since: v.since(), At: v.p.at.Add(-ago)}
 }
 
 // voters are the regions that voted for the state, by name.
 func (b ballot) voters(s State) (names []string) {
 	for i := range b {
-		if b[i].state == s {
-			names = append(names, b[i].region)
+		if b[i].e.State == s {
+			names = append(names, b[i].p.Region)
 		}
 	}
 	slices.Sort(names)
@@ -109,52 +130,41 @@ func (b ballot) voters(s State) (names []string) {
 
 // regions makes the votes of agents those of their regions, in place: of each region the first vote of those that are most.
 func (b ballot) regions() ballot {
-	slices.SortFunc(b, func(v, o vote) int { return cmp.Compare(v.region, o.region) })
+	slices.SortFunc(b, func(v, o vote) int { return cmp.Compare(v.p.Region, o.p.Region) })
 	all := b[:0]
 	for len(b) > 0 {
 		n := 1
-		for n < len(b) && b[n].region == b[0].region {
+		for n < len(b) && b[n].p.Region == b[0].p.Region {
 			n++
 		}
 		one := b[:n]
 		b = b[n:]
 		switch up, down := one.count(Up), one.count(Down); {
 		case up > down:
-			all = append(all, *one.first(Up))
+			all = append(all, one.first(Up))
 		case down > up:
-			all = append(all, *one.first(Down))
+			all = append(all, one.first(Down))
 		}
 	}
 	return all
 }
 
-// voteOf is an entry of an agent's report as a vote.
-func voteOf(voter agentKey, p *part, e *reported) vote {
-	ago := time.Duration(p.Elapsed-e.Since) * time.Millisecond
-	return vote{agentKey: voter, state: e.State, reason: e.Reason, since: p.stamp(e.Since), at: p.at.Add(-ago)}
-}
-
 // endpoints are those that the region's agents name, and what is found of each.
 func (e evidence) endpoints(reports []*part, before map[EndpointID]Endpoint) map[EndpointID]Endpoint {
-	inside := make(map[EndpointID]ballot, len(before))
+	inside := make(map[EndpointID]*ballot, len(before))
 	for _, p := range reports {
-		voter := agentKey{e.name, p.Agent}
 		for i := range p.Endpoints {
 			r := &p.Endpoints[i]
 			if e.plan.region(r.ID, e.name) != e.name {
 				continue // it is a witness of that one
 			}
-			b := inside[r.ID]
-			if b == nil {
-				b = make(ballot, 0, len(e.fresh))
-			}
-			inside[r.ID] = append(b, voteOf(voter, p, r))
+			poll(inside, r.ID, len(e.fresh)).add(p, r)
 		}
 	}
 	all := make(map[EndpointID]Endpoint, len(inside))
 	for id, b := range inside {
 		was := before[id]
-		now := judgeEndpoint(b, e.witness[id], was)
+		now := judgeEndpoint(*b, e.witness[id].votes(), was)
 		if now.State == was.State && now.Since == was.Since {
 			now.At = was.At // one instant, not one for each report's way here
 		}

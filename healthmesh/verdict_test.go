@@ -16,7 +16,8 @@ func votesOf(text string) ballot {
 	var b ballot
 	for i, word := range strings.Fields(text) {
 		state := map[string]State{"up": Up, "down": Down, "none": Unknown}[word]
-		b = append(b, vote{agentKey: agentKey{region: fmt.Sprint(i)}, state: state, reason: reason{code: reasonTimeout}, since: Stamp(10 - i)})
+		p := &part{report: report{Agent: "1", Region: fmt.Sprint(i), Elapsed: 10}}
+		b = append(b, vote{p, &reported{State: state, Reason: reason{code: reasonTimeout}, Since: uint64(10 - i)}})
 	}
 	return b
 }

@@ -9,36 +9,31 @@ import (
 
 // testimony gathers what regions say of endpoints of others, as most of their agents do: fresh, of agents that are not cut off themselves.
 // Without a plan there is none: nothing tells of which region an endpoint is.
-func testimony(t *table, plan *Plan, lease time.Duration, now time.Time) map[EndpointID]ballot {
+func testimony(t *table, plan *Plan, lease time.Duration, now time.Time) map[EndpointID]*ballot {
 	if plan == nil {
 		return nil
 	}
-	all := make(map[EndpointID]ballot, len(plan.targets))
+	all := make(map[EndpointID]*ballot, len(plan.targets))
 	var seen []sighting
 	for _, a := range t.agents {
 		if p := a.heard(); p == nil || p.Leaving {
 			continue
 		}
 		seen = a.believable(seen[:0], plan, lease, now)
-		for i := range seen {
-			b := all[seen[i].id]
-			if b == nil {
-				b = make(ballot, 0, plan.Witnesses)
-			}
-			all[seen[i].id] = append(b, seen[i].vote)
+		for _, s := range seen {
+			poll(all, s.e.ID, plan.Witnesses).add(s.p, s.e)
 		}
 	}
-	for id, b := range all {
-		all[id] = b.regions()
+	for _, b := range all {
+		*b = b.regions()
 	}
 	return all
 }
 
 // A sighting is what an agent says of one endpoint of another region.
 type sighting struct {
-	id     EndpointID
+	vote
 	family int
-	vote   vote
 }
 
 // believable appends the agent's fresh sightings of other regions to all, which is empty, without those of families in which it sees
@@ -57,7 +52,7 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 			}
 			family := target.family()
 			sees[family] = sees[family] || e.State == Up
-			all = append(all, sighting{e.ID, family, voteOf(a.agentKey, p, e)})
+			all = append(all, sighting{vote{p, e}, family})
 		}
 	}
 	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
