@@ -65,7 +65,8 @@ type core struct {
 	number    numbering         // of the last own report
 	born      time.Time         // when the life of that number began
 	status    *Status           // what own reports say; nil before the first
-	witnesses []agentKey        // the agents that are heard, when the duties were dealt out
+	asked     time.Time         // when another director was asked for what this one misses
+	witnesses []agentKey        // who there was when the duties were dealt out
 	warned    time.Time         // when a forged report or order was logged last
 	left      bool              // the last report has gone out
 	usurped   bool              // another agent reports under this one's name
@@ -222,7 +223,7 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 			r := c.belief.regions[p.Region]
 			dirty = dirty || v == applied || r == nil || r.State != Up || r.Held
 			if now.Sub(p.at) < c.o.Config.Lease/2 {
-				c.queueReport(p)
+				c.queueReport(p, v)
 			}
 		case refused:
 			c.counts.refused.Add(1)
@@ -310,8 +311,7 @@ func (c *core) emit(s Status, leaving bool, now time.Time) (messages [][]byte) {
 	head := report{Agent: c.o.Name, Region: c.o.Region, numbering: c.number, Elapsed: uint64(now.Sub(c.born).Milliseconds()), Leaving: leaving}
 	for _, r := range split(head, s, c.born) {
 		p := c.signed(r, now)
-		c.table.apply(p, func(*part) bool { return true }, now)
-		c.queueReport(p)
+		c.queueReport(p, c.table.apply(p, func(*part) bool { return true }, now))
 		m := reportMessage(p, now)
 		c.toDirectors(m)
 		messages = append(messages, m)
@@ -362,8 +362,13 @@ func (c *core) succeed(now time.Time) {
 	c.report(now)
 }
 
-func (c *core) queueReport(p *part) {
-	c.gossip.reportQueue.QueueBroadcast(&broadcast{name: p.Region + " " + p.Agent + " " + string(rune(p.Part)), p: p})
+// queueReport passes a report on. What changed goes before what did not, or it would wait among the beats of a large mesh.
+func (c *core) queueReport(p *part, v verdict) {
+	queue := &c.gossip.beatQueue
+	if v == applied {
+		queue = &c.gossip.changeQueue
+	}
+	queue.QueueBroadcast(&broadcast{name: p.Region + " " + p.Agent + " " + string(rune(p.Part)), p: p})
 }
 
 // directors are the members to send to directly.
@@ -405,7 +410,7 @@ func (c *core) evaluate(now time.Time) {
 	if c.orders.freeze(now) != nil {
 		c.shown.regions = hold(c.belief.regions, before.regions)
 	}
-	c.deal(now)
+	c.deal()
 	c.evaluated = now
 	carries := &carried{parts: c.table.all(), orders: c.vouchedFor(), by: c.o.Identity}
 	if c.ring != nil {
@@ -435,16 +440,22 @@ func (c *core) evaluate(now time.Time) {
 	}
 }
 
-// deal deals out the duties of witnesses, if other agents are heard than at the last time.
-func (c *core) deal(now time.Time) {
+// deal deals out the duties of witnesses, if there are other agents than at the last time: members of which a report is known, so that
+// nobody takes a duty who may not speak for its region. That a report is fresh is not asked for: in a large mesh agents hear each other
+// seldom, and membership tells who died.
+func (c *core) deal() {
 	if c.o.Role != roleAgent {
 		return
 	}
 	self := agentKey{c.o.Region, c.o.Name}
 	heard := []agentKey{self}
-	for key, a := range c.table.agents {
-		if p := a.heard(); key != self && p != nil && !p.Leaving && now.Sub(p.at) < c.o.Config.Lease {
-			heard = append(heard, key)
+	for _, n := range c.nodes {
+		m := member(n)
+		key := agentKey{m.Region, m.Name}
+		if a := c.table.agents[key]; key != self && a != nil {
+			if p := a.heard(); p != nil && !p.Leaving {
+				heard = append(heard, key)
+			}
 		}
 	}
 	slices.SortFunc(heard, func(a, b agentKey) int { return cmp.Or(cmp.Compare(a.region, b.region), cmp.Compare(a.name, b.name)) })

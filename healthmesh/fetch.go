@@ -2,6 +2,7 @@ package healthmesh
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -10,6 +11,8 @@ import (
 const (
 	fetchBeats  = 1.5 // of an agent's silence, in beats: a report is late, and half a lease is not over yet
 	fetchAtOnce = 16  // streams; the rest is asked at the next look, a quarter of a beat later
+	missBeats   = 2   // of an agent's silence, in beats, after which another director is asked, too
+	missLeases  = 2   // of silence, after which it is not: the others do not hear the agent either
 )
 
 // A fetcher asks members over a stream for what they have, where their packets do not come: all are lost where UDP is blocked and
@@ -58,16 +61,26 @@ func (f *fetcher) run(ctx context.Context) {
 	}
 }
 
-// fetch has agents asked that are members and silent. Only directors ask: they tell the agents when they do.
+// fetch has agents asked that are members and silent and, where one remains so, another director, which may hear it: once a beat at
+// most, since it tells all that it has. Only directors ask: they tell the agents when they do.
 func (c *core) fetch(now time.Time) {
 	if c.o.Role != roleDirector {
 		return
 	}
-	silence := time.Duration(fetchBeats * float64(c.o.Config.Beat))
+	beat, missing := c.o.Config.Beat, false
 	for _, n := range c.nodes {
 		m := member(n)
-		if a := c.table.agents[agentKey{m.Region, m.Name}]; m.Role == roleAgent && (a == nil || now.Sub(a.at) > silence) {
+		if m.Role != roleAgent {
+			continue
+		}
+		a := c.table.agents[agentKey{m.Region, m.Name}]
+		if a == nil || now.Sub(a.at) > time.Duration(fetchBeats*float64(beat)) {
 			c.fetcher.ask(hostPort(n))
 		}
+		missing = missing || a != nil && now.Sub(a.at) > missBeats*beat && now.Sub(a.at) < missLeases*c.o.Config.Lease
+	}
+	if others := c.directors(); missing && len(others) > 0 && now.Sub(c.asked) >= beat {
+		c.asked = now
+		c.fetcher.ask(hostPort(others[rand.IntN(len(others))]))
 	}
 }

@@ -37,8 +37,14 @@ type gossip struct {
 	members *members                // swapped under its own lock
 	carried atomic.Pointer[carried] // what push/pull sends; set by the mesh's goroutine
 
-	// Messages for memberlist's packets. Orders have a queue of their own, since a queue sends large messages first.
-	orderQueue, reportQueue memberlist.TransmitLimitedQueue
+	// Messages for memberlist's packets: orders, reports that changed, and those that did not. Each kind has a queue of its own and goes before
+	// the next, since a queue sends large messages first, and what the packets of a beat can carry is bounded: a mesh of some hundred agents fills them always.
+	orderQueue, changeQueue, beatQueue memberlist.TransmitLimitedQueue
+}
+
+// queues are in the order in which they are emptied.
+func (g *gossip) queues() [3]*memberlist.TransmitLimitedQueue {
+	return [...]*memberlist.TransmitLimitedQueue{&g.orderQueue, &g.changeQueue, &g.beatQueue}
 }
 
 // An arrival is a message and when it came.
@@ -62,7 +68,7 @@ func newGossip(o Options, retransmit int) *gossip {
 		states:  newMailbox[arrival](stateDepth),
 		members: &members{byName: make(map[string]memberlist.Node), changed: make(chan struct{}, 1)},
 	}
-	for _, q := range []*memberlist.TransmitLimitedQueue{&g.orderQueue, &g.reportQueue} {
+	for _, q := range g.queues() {
 		q.NumNodes, q.RetransmitMult = g.members.count, retransmit
 	}
 	g.carried.Store(new(carried))
@@ -79,12 +85,15 @@ func (g *gossip) NotifyMsg(b []byte) {
 	g.packets.put(arrival{slices.Clone(b), time.Now()}) // memberlist uses b again
 }
 
-func (g *gossip) GetBroadcasts(overhead, limit int) [][]byte {
-	first := g.orderQueue.GetBroadcasts(overhead, limit)
-	for _, b := range first {
-		limit -= overhead + len(b)
+func (g *gossip) GetBroadcasts(overhead, limit int) (all [][]byte) {
+	for _, q := range g.queues() {
+		more := q.GetBroadcasts(overhead, limit)
+		for _, b := range more {
+			limit -= overhead + len(b)
+		}
+		all = append(all, more...)
 	}
-	return append(first, g.reportQueue.GetBroadcasts(overhead, limit)...)
+	return all
 }
 
 func (g *gossip) LocalState(bool) []byte {

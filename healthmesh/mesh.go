@@ -259,14 +259,17 @@ type Stats struct {
 
 // Stats returns the counters.
 func (m *Mesh) Stats() Stats {
-	g := m.core.gossip
+	g, queued := m.core.gossip, 0
+	for _, q := range g.queues() {
+		queued += q.NumQueued()
+	}
 	return Stats{
 		Members:     g.members.count(),
 		Dropped:     g.packets.dropped.Load() + g.states.dropped.Load(),
 		Undecodable: m.core.counts.undecodable.Load(),
 		Refused:     m.core.counts.refused.Load(),
 		Forged:      m.core.counts.forged.Load(),
-		Queued:      g.orderQueue.NumQueued() + g.reportQueue.NumQueued(),
+		Queued:      queued,
 	}
 }
 

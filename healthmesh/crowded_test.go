@@ -1,0 +1,95 @@
+package healthmesh
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+func coreOf(t *testing.T, o Options) *core {
+	t.Helper()
+	o.Dir, o.Log = t.TempDir(), slog.New(slog.DiscardHandler)
+	if err := o.complete(); err != nil {
+		t.Fatal(err)
+	}
+	return newCore(o, memory{Incarnation: 1})
+}
+
+func nodeOf(name, role, region string, host byte) memberlist.Node {
+	return memberlist.Node{Name: name, Addr: net.IPv4(192, 0, 2, host), Port: 7946, Meta: encodeMeta(role, region, "")}
+}
+
+// In a mesh whose beats fill all packets, what changed goes first, and an order before it.
+func TestChangesGoBeforeBeats(t *testing.T) {
+	c := coreOf(t, Options{Name: "d", Role: roleDirector})
+	now := time.Now()
+	partOf := func(agent string, endpoints int) *part {
+		r := report{Agent: agent, Region: "a", numbering: numbering{1, 1}, Parts: 1}
+		for i := range endpoints {
+			r.Endpoints = append(r.Endpoints, reported{ID: EndpointID(i)})
+		}
+		return c.signed(r, now)
+	}
+	c.queueReport(partOf("changed", 1), applied) // small: a queue sends large messages first
+	for i := range 1000 {
+		c.queueReport(partOf(fmt.Sprint("a-", i), 40), repeated)
+	}
+	c.gossip.orderQueue.QueueBroadcast(&broadcast{name: "order", b: ordersMessage([]byte("order"))})
+	packet := c.gossip.GetBroadcasts(3, 1400)
+	if len(packet) != 3 || packet[0][0] != kindOrder {
+		t.Fatalf("a packet has %d messages, an order, a change and a beat are wanted", len(packet))
+	}
+	if m, err := decodeMessage(packet[1], now); err != nil || len(m.parts) != 1 || m.parts[0].Agent != "changed" {
+		t.Errorf("behind the order comes %+v, %v", m.parts, err)
+	}
+}
+
+// A director that misses an agent asks the agent and another director; for one that nobody hears it asks no director.
+func TestMissedAgentIsAskedFor(t *testing.T) {
+	c := coreOf(t, Options{Name: "d1", Role: roleDirector})
+	now := time.Now()
+	lease := c.o.Config.Lease
+	c.nodes = []memberlist.Node{nodeOf("a-1", roleAgent, "a", 1), nodeOf("d1", roleDirector, "", 2), nodeOf("d2", roleDirector, "", 3)}
+	c.table.apply(&part{report: report{Agent: "a-1", Region: "a", numbering: numbering{1, 1}, Parts: 1}, at: now}, anyone, now)
+	const agent, director = "192.0.2.1:7946", "192.0.2.3:7946"
+	for _, step := range []struct {
+		silent time.Duration
+		want   []string
+	}{
+		{c.o.Config.Beat, nil},
+		{2*c.o.Config.Beat + 1, []string{agent, director}},
+		{missLeases * lease, []string{agent}},
+	} {
+		c.fetcher = newFetcher(c.o.Config.Beat) // nobody is busy
+		c.fetch(now.Add(step.silent))
+		close(c.fetcher.wanted)
+		var got []string
+		for addr := range c.fetcher.wanted {
+			got = append(got, addr)
+		}
+		if !slices.Equal(got, step.want) {
+			t.Errorf("silent for %v: asks %v, want %v", step.silent, got, step.want)
+		}
+	}
+}
+
+// Duties are dealt out among members of which a report is known, be it old: agents of a large mesh hear each other seldom, and who
+// reports nothing that is genuine must not take a duty.
+func TestDutiesAreDealtAmongMembers(t *testing.T) {
+	c := coreOf(t, Options{Name: "a-1", Role: roleAgent, Region: "a", Plan: planOf("a b c d")})
+	now := time.Now()
+	c.nodes = []memberlist.Node{nodeOf("a-1", roleAgent, "a", 1), nodeOf("b-1", roleAgent, "b", 2), nodeOf("c-1", roleAgent, "c", 3), nodeOf("d1", roleDirector, "", 4)}
+	for _, name := range []string{"b", "d"} { // c is silent, d is no member
+		p := &part{report: report{Agent: name + "-1", Region: name, numbering: numbering{1, 1}, Parts: 1}, at: now.Add(-10 * c.o.Config.Lease)}
+		c.table.apply(p, anyone, now)
+	}
+	c.deal()
+	if want := []agentKey{{"a", "a-1"}, {"b", "b-1"}}; !slices.Equal(c.witnesses, want) {
+		t.Errorf("duties are dealt out among %v, want %v", c.witnesses, want)
+	}
+}
