@@ -92,6 +92,21 @@ type station struct {
 	out    []func()             // packets that the node had made when it was paused
 	in     []*memberlist.Packet // that came meanwhile
 	conns  map[*simconn]bool    // open ones
+	sent   traffic              // since the start
+}
+
+// A traffic is what a node sends: payload, without the headers of UDP, TCP and IP.
+type traffic struct{ packets, bytes, streamed int }
+
+func (t traffic) since(o traffic) traffic {
+	return traffic{t.packets - o.packets, t.bytes - o.bytes, t.streamed - o.streamed}
+}
+
+// traffic is what the node has sent since its start.
+func (s *station) traffic() traffic {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	return s.sent
 }
 
 var _ memberlist.NodeAwareTransport = (*station)(nil)
@@ -138,6 +153,8 @@ func (s *station) WriteToAddress(b []byte, to memberlist.Address) (time.Time, er
 // send puts a packet on its way. Called with net.mu held.
 func (s *station) send(b []byte, to string) {
 	n := s.net
+	s.sent.packets++
+	s.sent.bytes += len(b)
 	if n.cuts[link{s.addr, to}].packets > 0 || n.rng.Float64() < n.weather.loss {
 		return
 	}
@@ -423,6 +440,7 @@ func (c *simconn) Write(b []byte) (int, error) {
 func (c *simconn) put(b []byte) bool {
 	n := c.at.net
 	n.mu.Lock()
+	c.at.sent.streamed += len(b)
 	after, lost := n.trip(), 0
 	for n.rng.Float64() < n.weather.loss && lost < 5 {
 		lost++
