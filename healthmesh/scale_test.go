@@ -3,6 +3,7 @@ package healthmesh
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func crowd(b *testing.B, regions, agents, services int) (*core, func(sequence ui
 		for _, a := range all {
 			head := report{Agent: a.name, Region: a.region, numbering: numbering{1, sequence}, Elapsed: 1000 * sequence}
 			for _, r := range split(head, statuses[a], time.Now().Add(-time.Hour)) {
-				parts = append(parts, &part{report: r, at: time.Now()})
+				parts = append(parts, &part{report: r, raw: r.encode(nil), at: time.Now()})
 			}
 		}
 		return parts
@@ -67,7 +68,8 @@ func crowd(b *testing.B, regions, agents, services int) (*core, func(sequence ui
 
 // What a director does for a mesh of so many regions, agents in each, and services: a beat's reports taken in, and one evaluation.
 func BenchmarkCore(b *testing.B) {
-	for _, size := range [][3]int{{3, 1, 10}, {10, 10, 10}, {100, 10, 10}, {100, 10, 50}, {1000, 1, 10}} {
+	for _, size := range [][3]int{{3, 1, 10}, {10, 10, 10}, {100, 10, 10}, {100, 10, 50}, {1000, 1, 10}, {100, 10, 140}} { // the last fills the table
+		heap := heapInUse()
 		c, beat := crowd(b, size[0], size[1], size[2])
 		sequence := uint64(0)
 		name := fmt.Sprintf("regions=%d/agents=%d/services=%d", size[0], size[0]*size[1], size[2])
@@ -86,13 +88,37 @@ func BenchmarkCore(b *testing.B) {
 			b.ReportMetric(float64(spent.Nanoseconds())/float64(parts), "cpu-ns/report")
 		})
 		b.Run("evaluate/"+name, func(b *testing.B) {
+			c.apply(message{parts: beat(sequence + 1)}, time.Now())
 			before := cpuTime()
 			for b.Loop() {
 				c.evaluate(time.Now())
 			}
 			b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(heapInUse()-heap, "heap-MB")
 		})
 	}
+}
+
+// heapInUse is in megabytes, after what is not needed has gone.
+func heapInUse() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc) / 1e6
+}
+
+// What an agent does when another comes or goes.
+func BenchmarkDuties(b *testing.B) {
+	c, beat := crowd(b, 100, 10, 10)
+	var all []agentKey
+	for _, p := range beat(1) {
+		all = append(all, agentKey{p.Region, p.Agent})
+	}
+	before := cpuTime()
+	for b.Loop() {
+		c.plan.Load().duties(all[0], all)
+	}
+	b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
 // What a signed report costs beside: its verification, once for each part that is new.
