@@ -240,12 +240,12 @@ func TestTableTakesTheNewest(t *testing.T) {
 		{5, 10, "a", 0, applied},
 		{5, 10, "a", 0, known},
 		{5, 9, "a", 0, known},
-		{4, 99, "a", 0, known},
+		{4, 99, "a", 0, earlier},
 		{5, 11, "a", time.Minute, applied},
-		{6, 1, "b", 0, applied},  // of another region: another agent
-		{5, 12, "a", 0, applied}, // which did not take this one's place
-		{6, 1, "a", 0, applied},  // another life
-		{5, 999, "a", 0, known},  // a paused one that woke up
+		{6, 1, "b", 0, applied},   // of another region: another agent
+		{5, 12, "a", 0, applied},  // which did not take this one's place
+		{6, 1, "a", 0, applied},   // another life
+		{5, 999, "a", 0, earlier}, // a paused one that woke up
 		{7, 1, "a", 2 * forgetAfter, known},
 	} {
 		if got := apply(c.inc, c.seq, c.region, c.ago); got != c.want && !(got == repeated && c.want == applied) {
@@ -298,11 +298,11 @@ func TestTableIsNotFooled(t *testing.T) {
 		return &part{report: report{Agent: "x", Region: "a", numbering: numbering{5, seq}, Parts: 1}, at: now.Add(-ago)}
 	}
 	nobody := func(*part) bool { return false }
-	if v := tab.apply(make(1, 0), nobody, now); v != refused || len(tab.agents) != 0 {
+	if v := tab.apply(make(1, 0), nobody, now); v != forged || len(tab.agents) != 0 {
 		t.Errorf("forged, unknown before: %v, %+v", v, tab.agents)
 	}
 	tab.apply(make(2, 0), anyone, now)
-	if v := tab.apply(make(3, 0), nobody, now); v != refused || tab.agents[agentKey{"a", "x"}].newest.Sequence != 2 {
+	if v := tab.apply(make(3, 0), nobody, now); v != forged || tab.agents[agentKey{"a", "x"}].newest.Sequence != 2 {
 		t.Errorf("forged: %v", v)
 	}
 	tab.apply(make(3, time.Minute), anyone, now)

@@ -50,7 +50,7 @@ type core struct {
 	plan     atomic.Pointer[Plan] // nil: there is none; written by who adopts one
 	duty     chan struct{}        // has a token when dutyList changed
 	dutyList atomic.Pointer[[]Target]
-	counts   counts
+	unused   register
 
 	// Owned by the goroutine.
 	table     *table
@@ -67,7 +67,6 @@ type core struct {
 	status    *Status           // what own reports say; nil before the first
 	asked     time.Time         // when another director was asked for what this one misses
 	witnesses []agentKey        // who there was when the duties were dealt out
-	warned    time.Time         // when a forged report or order was logged last
 	left      bool              // the last report has gone out
 	usurped   bool              // another agent reports under this one's name
 	sent      time.Time         // when the last own report went out
@@ -90,9 +89,6 @@ type giving struct {
 	order Order
 	done  chan error
 }
-
-// counts are for Stats.
-type counts struct{ undecodable, refused, forged atomic.Uint64 }
 
 // run owns the state until ctx ends.
 func (c *core) run(ctx context.Context) {
@@ -177,7 +173,7 @@ func (c *core) takePackets() (dirty bool) {
 	for _, a := range c.gossip.packets.take() {
 		m, err := decodeMessage(a.b, a.at)
 		if err != nil {
-			c.counts.undecodable.Add(1)
+			c.refuse(notUnderstood, "packet", "error", err)
 			continue
 		}
 		dirty = c.apply(m, time.Now()) || dirty
@@ -187,17 +183,11 @@ func (c *core) takePackets() (dirty bool) {
 
 func (c *core) takeStates() (dirty bool) {
 	for _, a := range c.gossip.states.take() {
-		ring, state, err := cutRing(a.b)
+		m, err := decodeExchange(a.b, a.at)
 		if err != nil {
-			c.counts.undecodable.Add(1)
+			c.refuse(notUnderstood, "another node's state", "error", err)
 			continue
 		}
-		m, err := decodeState(state, a.at)
-		if err != nil {
-			c.counts.undecodable.Add(1)
-			continue
-		}
-		m.ring = ring
 		dirty = c.apply(m, time.Now()) || dirty
 		if m.from == c.o.Name {
 			c.start.self = true
@@ -214,10 +204,12 @@ func (c *core) takeStates() (dirty bool) {
 
 // apply takes what is new in a message, and passes on what is new and fresh. It says whether anything was.
 func (c *core) apply(m message, now time.Time) (dirty bool) {
-	c.counts.undecodable.Add(uint64(m.bad))
+	for range m.bad {
+		c.refuse(notUnderstood, "report or order")
+	}
 	c.takeRing(m.ring)
 	for _, p := range m.parts {
-		switch v := c.table.apply(p, c.genuine, now); v {
+		switch v := c.table.apply(p, c.plan.Load().genuine, now); v {
 		case applied, repeated:
 			// What is known already can wait for the next tick, and all that a beat of a thousand agents brings is judged at once.
 			r := c.belief.regions[p.Region]
@@ -225,8 +217,12 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 			if now.Sub(p.at) < c.o.Config.Lease/2 {
 				c.queueReport(p, v)
 			}
+		case earlier:
+			c.refuse(outOfDate, "report", "agent", p.Agent, "region", p.Region, "incarnation", p.Incarnation)
 		case refused:
-			c.counts.refused.Add(1)
+			c.refuse(outOfBounds, "report", "agent", p.Agent, "region", p.Region)
+		case forged:
+			c.refuse(notGenuine, "report", "agent", p.Agent, "region", p.Region)
 		}
 	}
 	return c.applyOrders(m, now) || dirty
@@ -280,27 +276,6 @@ func (c *core) takeStatus(s Status, now time.Time) {
 		s.Endpoints[id] = e
 	}
 	c.status = &s
-}
-
-// genuine says whether a report is its region's, and counts and logs one that is not.
-func (c *core) genuine(p *part) bool {
-	if c.plan.Load().genuine(p) {
-		return true
-	}
-	c.forged("report", "agent", p.Agent, "region", p.Region)
-	return false
-}
-
-// forgedPause is the least time between two lines about what is not genuine: who can send one can send many.
-const forgedPause = time.Minute
-
-// forged counts what is not signed by who may say so, and logs the first of each minute.
-func (c *core) forged(what string, who ...any) {
-	n := c.counts.forged.Add(1)
-	if now := time.Now(); now.Sub(c.warned) >= forgedPause {
-		c.warned = now
-		c.o.Log.Warn(what+" refused: not signed by a key that the configuration lists for it", append(who, "refused", n)...)
-	}
 }
 
 // emit makes a report, takes it in, and sends it: to the directors at once, which makes the mesh as fast as the network

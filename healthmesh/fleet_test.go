@@ -26,13 +26,18 @@ func (l *logbook) Write(b []byte) (int, error) {
 
 func (l *logbook) log() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
+// count is how often a text was logged.
+func (l *logbook) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), text)
+}
+
 // wait waits until a text has been logged so many times.
 func (l *logbook) wait(t *testing.T, text string, times int) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		l.mu.Lock()
-		n := strings.Count(l.text.String(), text)
-		l.mu.Unlock()
+		n := l.count(text)
 		if n >= times {
 			return
 		}

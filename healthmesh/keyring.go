@@ -231,13 +231,12 @@ func (c *core) takeRing(raw []byte) {
 	r, body, signature, err := decodeRing(raw)
 	switch {
 	case err != nil:
-		c.counts.undecodable.Add(1)
+		c.refuse(notUnderstood, "keyring", "error", err)
 	case c.keys == nil || !r.beats(c.ring):
 	case !c.plan.Load().genuineOfDirector(signRing, body, signature):
-		c.forged("keyring", "by", r.By)
+		c.refuse(notGenuine, "keyring", "by", r.By)
 	default:
 		if err := c.useRing(r); err != nil {
-			c.counts.refused.Add(1)
 			c.o.Log.Error("the mesh's new keys cannot be used", "by", r.By, "error", err)
 		}
 	}
@@ -266,7 +265,9 @@ func (c *core) useRing(r *ring) error {
 	c.toDirectors(append([]byte{kindRing}, r.raw...))
 	c.announce()
 	c.save(nil)
-	c.o.Log.Info("keys of the mesh", "before", before, "after", digest(c.keysInUse()), "keys", len(r.Keys), "by", r.By, "at", r.At)
+	if after := digest(c.keysInUse()); after != before {
+		c.o.Log.Info("keys of the mesh", "before", before, "after", after, "keys", len(r.Keys), "by", r.By, "at", r.At)
+	}
 	return nil
 }
 

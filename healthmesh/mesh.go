@@ -254,6 +254,7 @@ type Stats struct {
 	Undecodable uint64 // messages, reports and orders that were not understood
 	Refused     uint64 // reports and orders beyond a bound
 	Forged      uint64 // reports and orders that are not signed by who may say so
+	Earlier     uint64 // reports of earlier lives of their agents
 	Queued      int    // messages waiting for gossip
 }
 
@@ -266,9 +267,10 @@ func (m *Mesh) Stats() Stats {
 	return Stats{
 		Members:     g.members.count(),
 		Dropped:     g.packets.dropped.Load() + g.states.dropped.Load(),
-		Undecodable: m.core.counts.undecodable.Load(),
-		Refused:     m.core.counts.refused.Load(),
-		Forged:      m.core.counts.forged.Load(),
+		Undecodable: m.core.unused.n[notUnderstood].Load(),
+		Refused:     m.core.unused.n[outOfBounds].Load(),
+		Forged:      m.core.unused.n[notGenuine].Load(),
+		Earlier:     m.core.unused.n[outOfDate].Load(),
 		Queued:      queued,
 	}
 }

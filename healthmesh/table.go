@@ -53,7 +53,9 @@ const (
 	applied  verdict = iota
 	repeated         // applied, and says of states what the one before said: the usual beat
 	known            // not newer than what the table has
-	refused          // beyond a bound, or not genuine
+	earlier          // of an earlier life of its agent than the table knows of
+	refused          // beyond a bound
+	forged           // not genuine
 )
 
 // apply puts p into the table if its number is larger than what the table has and it is genuine: the one place where this is
@@ -67,6 +69,8 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 	switch {
 	case a == nil:
 		a = &agent{agentKey: key}
+	case a.newest.Incarnation > p.Incarnation:
+		return earlier
 	case a.newest.after(p.numbering):
 		return known
 	case a.newest == p.numbering && len(a.parts) == 0 && !p.Leaving && now.Sub(p.at) < t.lease:
@@ -76,8 +80,11 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 	case a.newest == p.numbering && len(a.parts) > 0 && a.parts[p.Part] != nil && a.parts[p.Part].numbering == p.numbering:
 		return known
 	}
-	if more := int(p.Parts) - len(a.parts); more > 0 && t.parts+more > maxReports || !genuine(p) {
+	if more := int(p.Parts) - len(a.parts); more > 0 && t.parts+more > maxReports {
 		return refused
+	}
+	if !genuine(p) {
+		return forged
 	}
 	if t.agents[key] == nil && len(t.agents) >= maxAgents && !t.evict(now) {
 		return refused

@@ -127,15 +127,21 @@ func decodeState(b []byte, now time.Time) (m message, err error) {
 	return m, d.err
 }
 
-// withRing puts the mesh's keys, nil if there are none, before the body of a push/pull; cutRing takes them off.
+// withRing puts the mesh's keys, nil if there are none, before the body of a push/pull.
 func withRing(ring, state []byte) []byte {
 	return append(append(binary.BigEndian.AppendUint16(nil, uint16(len(ring))), ring...), state...)
 }
 
-func cutRing(b []byte) (ring, state []byte, err error) {
+// decodeExchange reads what withRing made, as decodeState does.
+func decodeExchange(b []byte, now time.Time) (m message, err error) {
 	d := decoder{b: b}
-	ring = d.field()
-	return ring, d.b, d.err
+	ring := d.field()
+	if d.err != nil {
+		return m, d.err
+	}
+	m, err = decodeState(d.b, now)
+	m.ring = ring
+	return m, err
 }
 
 // field reads a length of two bytes and as many bytes.
