@@ -13,7 +13,7 @@ func hold(evidence, before map[string]*Region) map[string]*Region {
 	return held
 }
 
-// as is r in the states of was.
+// as is r in the states of was; Held if one of them differs.
 func (r *Region) as(was *Region) *Region {
 	held := *r
 	held.Held = r.Held || r.State != was.State
@@ -21,6 +21,7 @@ func (r *Region) as(was *Region) *Region {
 	held.Endpoints = make(map[EndpointID]Endpoint, len(r.Endpoints))
 	for id, e := range r.Endpoints {
 		if e0, ok := was.Endpoints[id]; ok && e0.State != Unknown {
+			held.Held = held.Held || e.State != e0.State
 			e = e0
 		}
 		held.Endpoints[id] = e

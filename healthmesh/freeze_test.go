@@ -26,7 +26,7 @@ func Test_a_freeze_holds_states(t *testing.T) {
 	added.Publish(up(endpointA))
 	held := func(v *View) bool {
 		a, b, n := v.Regions["a"], v.Regions["b"], v.Regions["n"]
-		return a.State == Up && a.Held && a.Cause == causeHeard && b.Capacity == 70 && endpoint(v, "b") == Up && n != nil && n.State == Up
+		return a.State == Up && a.Held && a.Cause == causeHeard && b.Held && b.Capacity == 70 && endpoint(v, "b") == Up && n != nil && n.State == Up
 	}
 	for _, d := range directors {
 		d.eventually("old states, a new region and a new capacity", held)

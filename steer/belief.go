@@ -122,10 +122,15 @@ func admit(r *healthmesh.Region, order *healthmesh.Order) float64 {
 	if isKind(order, healthmesh.Drain) {
 		a -= r.Drained
 	}
-	if r.Shed != nil {
-		a *= 1 - r.Shed.Share
+	return max(a*(1-shed(r)), 0)
+}
+
+// shed is the part of its clients that a region is told to shed.
+func shed(r *healthmesh.Region) float64 {
+	if r.Shed == nil {
+		return 0
 	}
-	return max(a, 0)
+	return r.Shed.Share
 }
 
 func isKind(o *healthmesh.Order, kind string) bool { return o != nil && o.Kind == kind }

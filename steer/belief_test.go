@@ -111,3 +111,23 @@ func TestOrdersAnswer(t *testing.T) {
 		}
 	}
 }
+
+// Of a region that is silent nobody knows how its endpoints are.
+func TestEndpointsOfASilentRegion(t *testing.T) {
+	set := load(t, service("nearest", "us-east", "eu-west"))
+	const beliefs = "us-east down, eu-west up 192.0.2.11=down"
+	for _, r := range build(t, set, beliefs).Status(view(t, set, beliefs))[0].Regions {
+		for _, e := range r.Endpoints {
+			want := "up"
+			switch {
+			case r.Region == "us-east":
+				want = "unknown"
+			case e.Endpoint == "192.0.2.11":
+				want = "down"
+			}
+			if e.State != want || want == "unknown" && e.Reason != "was up when last heard of" {
+				t.Errorf("%s: %+v, want %s", r.Region, e, want)
+			}
+		}
+	}
+}

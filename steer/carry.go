@@ -17,7 +17,8 @@ const (
 
 // Carry is nil if the others can take over a share (0 to 1) of a region's load, an error of one line with the figures if not. The
 // others are those that no order takes out, and that are up for all kinds of addresses, by evidence or a pin; of a service of which none
-// is up, those of which nothing is known, since these stand in. Together they must stay within 80 % of their live capacity.
+// is up, those of which nothing is known, since these stand in. Together they must stay within 80 % of their live capacity, of
+// which a region that sheds offers the rest.
 //
 // A region reports one load, for all of its services, and nothing says how much of it is which service's. So it is judged by sets of
 // others: each set that is left to any of the services must be able to carry all of the share. That is what it takes if most of the
@@ -59,7 +60,7 @@ func (s *Snapshot) Carry(v *healthmesh.View, region string, share float64) error
 func (s *Snapshot) survivors(v *healthmesh.View, svc *zones.Service, region string) (left []zones.Region) {
 	for j, m := range svc.Members {
 		other, b := s.Set.Regions[m.Region], s.beliefs[svc.Index][j]
-		if r := v.Regions[other.Name]; other.Name == region || r != nil && takesOut(r.Order) {
+		if other.Name == region || gone(v.Regions[other.Name]) {
 			continue
 		}
 		if !slices.ContainsFunc(asked(svc), func(f family) bool { return !b.answers(s.beliefs[svc.Index], f) }) {
@@ -69,6 +70,9 @@ func (s *Snapshot) survivors(v *healthmesh.View, svc *zones.Service, region stri
 	slices.SortFunc(left, func(a, b zones.Region) int { return strings.Compare(a.Name, b.Name) })
 	return left
 }
+
+// gone tells if orders leave nothing to a region.
+func gone(r *healthmesh.Region) bool { return r != nil && (takesOut(r.Order) || shed(r) == 1) }
 
 // answers tells if a member is of the best there is among all.
 func (b belief) answers(all []belief, f family) bool {
@@ -87,7 +91,7 @@ func overload(v *healthmesh.View, regions []zones.Region, moved float64) string 
 		if seen == nil {
 			seen = &healthmesh.Region{}
 		}
-		capacity += r.Capacity * liveShare(seen.Capacity, r)
+		capacity += r.Capacity * liveShare(seen.Capacity, r) * (1 - shed(seen))
 		if seen.HasLoad {
 			load += seen.Load
 		}
@@ -127,8 +131,8 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// MinActive is nil if a region may be drained or pinned down, an error that names the services that would be left with fewer than
-// their min_active regions if not. Such an order would have no effect on these.
+// MinActive is nil if a region may be drained, pinned down or told to shed all, an error that names the services that would be left with fewer than
+// their min_active regions if not. A drain or a pin down would have no effect on these.
 func (s *Snapshot) MinActive(v *healthmesh.View, region string) error {
 	var short []string
 	for _, svc := range s.Set.Services {
@@ -138,7 +142,7 @@ func (s *Snapshot) MinActive(v *healthmesh.View, region string) error {
 		left := 0
 		for _, m := range svc.Members {
 			name := s.Set.Regions[m.Region].Name
-			if r := v.Regions[name]; name != region && (r == nil || !takesOut(r.Order)) {
+			if name != region && !gone(v.Regions[name]) {
 				left++
 			}
 		}

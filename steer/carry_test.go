@@ -33,6 +33,10 @@ func TestCarry(t *testing.T) {
 			"100 % of us-east's load is 100, and the others cannot carry it: ap-south would have 140 of 100, 140 %, at most 80 % may be, for www.geo.example.com."},
 		{"one is being drained", []zones.ServiceConfig{all}, "us-east up load=100, eu-west up load=10 drain=0.1, ap-south up load=40", 1,
 			"100 % of us-east's load is 100, and the others cannot carry it: ap-south would have 140 of 100, 140 %, at most 80 % may be, for www.geo.example.com."},
+		{"one sheds half", []zones.ServiceConfig{all}, "us-east up load=100, eu-west up load=0 shed=0.5, ap-south up load=65", 1,
+			"100 % of us-east's load is 100, and the others cannot carry it: ap-south, eu-west would have 165 of 200, 82.5 %, at most 80 % may be, for www.geo.example.com."},
+		{"one sheds all", []zones.ServiceConfig{all}, "us-east up load=41, eu-west up load=0 shed=1, ap-south up load=40", 1,
+			"100 % of us-east's load is 41, and the others cannot carry it: ap-south would have 81 of 100, 81 %, at most 80 % may be, for www.geo.example.com."},
 		{"none is up", []zones.ServiceConfig{all}, "us-east up, eu-west down, ap-south unknown", 1,
 			"100 % of us-east's load is 0 (no load reported, counted as 0), and the others cannot carry it: no other region is up, for www.geo.example.com."},
 		{"none was ever heard of, and each stands in", []zones.ServiceConfig{all}, "us-east unknown, eu-west unknown, ap-south unheard", 1, ""},
@@ -66,6 +70,8 @@ func TestMinActive(t *testing.T) {
 		"us-east up drain=0.5, eu-west up, ap-south up":   "",
 		"us-east up, eu-west up, ap-south up drain=1":     "without us-east there would be fewer regions than min_active: www.geo.example.com. would keep 1 of at least 2",
 		"us-east up, eu-west up pin-up, ap-south up":      "",
+		"us-east up, eu-west up shed=0.9, ap-south up":    "",
+		"us-east up, eu-west up, ap-south up shed=1":      "without us-east there would be fewer regions than min_active: www.geo.example.com. would keep 1 of at least 2",
 		"us-east down, eu-west up drain=0.1, ap-south up": "without us-east there would be fewer regions than min_active: www.geo.example.com. would keep 1 of at least 2, one.geo.example.com. would keep 0 of at least 1",
 	} {
 		got := ""

@@ -90,6 +90,8 @@ func (s *Snapshot) evidence(v *healthmesh.View, r *healthmesh.Region, svc *zones
 // heldBack adds to what evidence says why that may be old.
 func heldBack(v *healthmesh.View, r *healthmesh.Region, evidence string) string {
 	switch {
+	case r.Held && v.Freeze != nil:
+		evidence += " (held, what is known now differs: " + v.Freeze.String() + ")"
 	case r.Held:
 		evidence += " (held: the last that was known)"
 	case v.Freeze != nil:

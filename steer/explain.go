@@ -228,6 +228,8 @@ func (s *Snapshot) reason(v *healthmesh.View, svc *zones.Service, j uint16, stat
 	switch {
 	case slices.Contains(picked, j) && g.failOpen:
 		return "no region can answer: stands in although " + state.String() + " (" + why + ")"
+	case slices.Contains(picked, j) && s.refuses(svc, g, j, c):
+		return "answers: all regions refuse this network, so the nearest group takes it as if none did: " + why
 	case slices.Contains(picked, j):
 		return "answers: " + why
 	case slices.Contains(g.members, j) && s.refuses(svc, g, j, c):

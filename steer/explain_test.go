@@ -35,6 +35,8 @@ func TestExplanations(t *testing.T) {
 			[]string{"rank weighted: no order", "group us-east, eu-west, ap-south", "by the hash of 117.192.0.0/24", "shares the group; other networks hash to it: heard"}},
 		{"drained", service("nearest", three...), "us-east up, eu-west drained, ap-south up", "www", dns.TypeA, amsterdam + "/32", "us-east",
 			[]string{"eu-west draining", "eu-west: drained at test"}},
+		{"all refuse", service("failover", "us-east", "eu-west"), "us-east up shed=1, eu-west up shed=1", "www", dns.TypeA, amsterdam + "/32", "us-east",
+			[]string{"us-east takes 0 % of its clients", "us-east: answers: all regions refuse this network, so the nearest group takes it as if none did", "eu-west: refuses this network"}},
 		{"fail open", service("nearest", three...), "us-east down, eu-west down, ap-south down", "www", dns.TypeA, amsterdam + "/32", "eu-west",
 			[]string{"group no region can answer: fail open with eu-west", "eu-west: no region can answer: stands in although down (silent for 5s)"}},
 		{"never heard of", service("nearest", three...), "us-east up, eu-west unknown, ap-south unknown", "www", dns.TypeA, amsterdam + "/32", "us-east",

@@ -49,6 +49,9 @@ func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
 				es := EndpointStatus{Endpoint: e.name, State: evidence(b.endpoints[k])}
 				if r := v.Regions[st.Region]; r != nil {
 					es.Reason = r.Endpoints[healthmesh.ID(svc.Name, st.Region, e.name)].Reason
+					if r.State == healthmesh.Down && b.endpoints[k] == healthmesh.Up { // nobody knows of the endpoints of a region that is silent
+						es.State, es.Reason = evidence(healthmesh.Unknown), "was up when last heard of"
+					}
 				}
 				st.Endpoints = append(st.Endpoints, es)
 			}

@@ -55,6 +55,10 @@ func printStatus(w io.Writer, s *admin.Status) {
 		if r.AgeSeconds != nil {
 			age = fmt.Sprintf("%.1fs", *r.AgeSeconds)
 		}
+		capacity := fmt.Sprintf("%g", r.Capacity)
+		if r.Live > 0 && r.Live != r.Capacity {
+			capacity = fmt.Sprintf("%.4g of %g", r.Live, r.Capacity)
+		}
 		source := r.Source
 		if len(r.Agents) > 0 {
 			source = strings.Join(r.Agents, ", ")
@@ -66,7 +70,7 @@ func printStatus(w io.Writer, s *admin.Status) {
 		if r.Suppressed > 0 {
 			cause += fmt.Sprintf("; %d flips of endpoints suppressed", r.Suppressed)
 		}
-		return fmt.Sprintf("%s\t%s\t%g\t%s\t%s\t%s\t%s", r.Name, r.State, r.Capacity, load, age, source, cause)
+		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", r.Name, r.State, capacity, load, age, source, cause)
 	})
 	printOrders(w, s)
 	for _, svc := range s.Services {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -121,7 +120,7 @@ func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force b
 	default:
 		return nil
 	}
-	if o.Kind != healthmesh.Shed {
+	if share == 1 {
 		if err := s.MinActive(v, o.Region); err != nil {
 			return err
 		}
@@ -130,7 +129,7 @@ func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force b
 		return nil
 	}
 	if err := s.Carry(v, o.Region, share); err != nil {
-		return errors.Join(err, errors.New("it is taken all the same with force"))
+		return fmt.Errorf("%w; it is taken all the same with force", err)
 	}
 	return nil
 }
