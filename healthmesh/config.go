@@ -35,8 +35,8 @@ type Config struct {
 	// Identity is the file with the key that this node signs with, made by "nearcast keygen agent --out FILE": an agent its reports, a
 	// director the orders that it takes. Each node has its own, at the same path. Optional: the node signs nothing.
 	Identity string `mapstructure:"identity"`
-	// Directors are the public keys of the directors that may give orders, base64 as "nearcast keygen agent" prints them, at most 64.
-	// Optional: every member may.
+	// Directors are the public keys of the directors that may give orders, base64 as "nearcast keygen agent" prints them, at most 64,
+	// none that another list has. Optional: every member may.
 	Directors []string `mapstructure:"directors"`
 	// Witnesses is how many agents of other regions probe each endpoint, each of another region, 0 to 7. Optional, default 3. Two at least must
 	// agree that it is unreachable.
@@ -119,7 +119,6 @@ func (c Config) Validate(key, dir string, report Reporter) Config {
 	if c.Identity != "" && !filepath.IsAbs(c.Identity) {
 		c.Identity = filepath.Join(dir, c.Identity)
 	}
-	ValidateKeys(key+".directors", c.Directors, report)
 	within(key+".witnesses", *c.Witnesses, 0, maxWitnesses, report)
 	if c.KeyFile == "" {
 		if listens && !onLoopback(c.Listen) {
@@ -131,17 +130,30 @@ func (c Config) Validate(key, dir string, report Reporter) Config {
 	return c
 }
 
-// ValidateKeys reports what is wrong with a list of public keys, and returns those that are good.
-func ValidateKeys(key string, list []string, report Reporter) (good []PublicKey) {
+// KeyLists reads the lists of public keys of one configuration, in which each key is in one place: who could sign for two regions,
+// or for a region and as a director, would be two.
+type KeyLists struct{ at map[PublicKey]string }
+
+// Validate reports what is wrong with a list at a key path, and returns the keys that are good.
+func (all *KeyLists) Validate(key string, list []string, report Reporter) (good []PublicKey) {
 	if len(list) > maxSigners {
 		report(key, len(list), fmt.Sprintf("at most %d public keys", maxSigners))
 	}
+	if all.at == nil {
+		all.at = make(map[PublicKey]string)
+	}
 	for i, text := range list {
+		path := fmt.Sprintf("%s[%d]", key, i)
 		k, err := ParsePublicKey(text)
 		if err != nil {
-			report(fmt.Sprintf("%s[%d]", key, i), text, "a public key, as \"nearcast keygen agent\" prints it: base64 of 32 bytes")
+			report(path, text, "a public key, as \"nearcast keygen agent\" prints it: base64 of 32 bytes")
 			continue
 		}
+		if other, taken := all.at[k]; taken {
+			report(path, text, "a public key that is nobody else's: "+other+" has it")
+			continue
+		}
+		all.at[k] = path
 		good = append(good, k)
 	}
 	return good

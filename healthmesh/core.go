@@ -100,6 +100,7 @@ func (c *core) run(ctx context.Context) {
 	}
 	tick := time.NewTicker(min(max(c.o.Config.Beat/4, tickLeast), every))
 	defer tick.Stop()
+	c.checkListed()
 	var evaluate, publish <-chan time.Time // nil unless one is due
 	soon := func(due <-chan time.Time, last time.Time, pause, least time.Duration) <-chan time.Time {
 		if due != nil {
@@ -126,6 +127,7 @@ func (c *core) run(ctx context.Context) {
 		case r := <-c.rotations:
 			r.done <- c.rotate(r)
 		case <-c.replanned:
+			c.checkListed()
 			c.witnesses = nil // so that the duties are dealt out anew
 			dirty = true
 		case done := <-c.leaves:
@@ -151,6 +153,13 @@ func (c *core) run(ctx context.Context) {
 		if dirty {
 			evaluate = soon(evaluate, c.evaluated, pause, 0)
 		}
+	}
+}
+
+// checkListed warns of a director that cannot do what operators expect of it.
+func (c *core) checkListed() {
+	if c.o.Role == roleDirector && !c.plan.Load().lists(c.o.Identity) {
+		c.o.Log.Warn("this director's public key is not among mesh.directors: it answers, but takes no orders; give them to others")
 	}
 }
 

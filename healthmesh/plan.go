@@ -25,6 +25,16 @@ type PlanRegion struct {
 	Keys     []PublicKey // of its agents; empty: no report of it needs a signature
 }
 
+// KeysOf are the keys of a region's agents, none if its reports need no signature.
+func (p *Plan) KeysOf(region string) []PublicKey {
+	for _, r := range p.Regions {
+		if r.Name == region {
+			return r.Keys
+		}
+	}
+	return nil
+}
+
 // planned is a region as it is looked up.
 type planned struct {
 	PlanRegion

@@ -59,8 +59,8 @@ type Region struct {
 	// Backends are the servers behind the region's endpoints, which its agents watch: their sum is the region's live capacity. Optional:
 	// it is the configured one.
 	Backends healthmesh.BackendsConfig `mapstructure:"backends"`
-	// AgentKeys are the public keys of the region's agents, base64 as "nearcast keygen agent" prints them, at most 64: reports of this region
-	// are believed only if signed by one of them. Optional: every member of the mesh may speak for the region.
+	// AgentKeys are the public keys of the region's agents, base64 as "nearcast keygen agent" prints them, at most 64, none that another list
+	// has: reports of this region are believed only if signed by one of them. Optional: every member of the mesh may speak for the region.
 	AgentKeys []string `mapstructure:"agent_keys"`
 }
 

@@ -79,7 +79,8 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		c.Mesh = c.Mesh.Validate("mesh", dir, d.report)
 	}
 	l := &loaded{Files: []string{s.path}, dir: dir}
-	l.plan = &healthmesh.Plan{Directors: publicKeys(c.Mesh.Directors)}
+	var keys healthmesh.KeyLists
+	l.plan = &healthmesh.Plan{Directors: keys.Validate("mesh.directors", c.Mesh.Directors, d.report)}
 	if c.Mesh.Witnesses != nil {
 		l.plan.Witnesses = *c.Mesh.Witnesses
 	}
@@ -87,8 +88,9 @@ func (s source) load(prev *loaded) (*loaded, error) {
 		r := &c.Regions[i]
 		r.Load = r.Load.Validate(keyOf("regions", i)+".load", d.report)
 		r.Backends = r.Backends.Validate(keyOf("regions", i)+".backends", dir, d.report)
-		keys := healthmesh.ValidateKeys(keyOf("regions", i)+".agent_keys", r.AgentKeys, d.report)
-		l.plan.Regions = append(l.plan.Regions, healthmesh.PlanRegion{Name: r.Name, Capacity: r.maxCapacity(), Keys: keys})
+		l.plan.Regions = append(l.plan.Regions, healthmesh.PlanRegion{
+			Name: r.Name, Capacity: r.maxCapacity(), Keys: keys.Validate(keyOf("regions", i)+".agent_keys", r.AgentKeys, d.report),
+		})
 		l.regionConfigs = append(l.regionConfigs, r.RegionConfig)
 	}
 	c.validateCatalogs(d.report)
@@ -137,11 +139,6 @@ func (l *loaded) loadSecrets(report zones.Reporter) {
 	if l.self, err = healthmesh.LoadIdentity(l.Mesh.Identity); err != nil {
 		report("mesh.identity", l.Mesh.Identity, `a file made by "nearcast keygen agent": `+err.Error())
 	}
-}
-
-// publicKeys are the good ones of a list; what is wrong with others is told where it is validated.
-func publicKeys(list []string) []healthmesh.PublicKey {
-	return healthmesh.ValidateKeys("", list, func(string, any, string) {})
 }
 
 // assemble makes the set of the file's zones, with contents from content, and of the members of catalogs. prev is what is in use,
@@ -239,8 +236,8 @@ func (s source) need(l *loaded, d *document) {
 	if l.Mesh.Listen == "" {
 		d.report("mesh.listen", "", "an address for gossip, here or as --mesh: an agent reports over the mesh")
 	}
-	r, ok := l.region(s.agent)
-	if keys := publicKeys(r.AgentKeys); len(keys) > 0 && (l.self == nil || !slices.Contains(keys, l.self.Public())) {
+	_, ok := l.region(s.agent)
+	if keys := l.plan.KeysOf(s.agent); len(keys) > 0 && (l.self == nil || !slices.Contains(keys, l.self.Public())) {
 		d.report("mesh.identity", l.Mesh.Identity, "the file of a key that the region's agent_keys list: others believe no other agent of "+s.agent)
 	}
 	if !ok {
