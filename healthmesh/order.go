@@ -44,12 +44,37 @@ func (o Order) takesBack() bool { return o.Kind == None || o.Kind == Shed && o.S
 //	At       later orders replace earlier ones: last writer wins
 //	By       of two directors that gave one in the same tick of the clock
 //	the rest never differs where directors are sane; with it, all nodes end with the same order whatever they are sent
-//	age      of the same order: what one node saw end has ended everywhere, and stays so
 //
-// So it is the maximum of a total order, and does not depend on which message came first, how often, or by which way.
-func (o Order) beats(p Order) bool {
-	return cmp.Or(o.compare(p), p.Given.Compare(o.Given)) > 0
+// So it is the maximum of a total order, and does not depend on which message came first, how often, or by which way. Of the same
+// order the ages are merged (meet).
+func (o Order) beats(p Order) bool { return o.compare(p) > 0 }
+
+// meet is an order of which two copies came that differ in nothing but their ages. One that a clock counted without a break since the order
+// was given counts for more than one that went on over a restart by the wall clock, which may have jumped; else the larger does, since what
+// one node saw end has ended everywhere. An age is never less than what was counted before the restart. It does not depend on which
+// copy came first, or how often, either.
+func (o Order) meet(p Order) Order {
+	earlier := func(a, b time.Time) time.Time {
+		if a.Before(b) {
+			return a
+		}
+		return b
+	}
+	switch {
+	case o.guessed() && p.guessed():
+		o.Given, o.latest = earlier(o.Given, p.Given), earlier(o.latest, p.latest)
+	case o.guessed():
+		o.Given, o.latest = earlier(p.Given, o.latest), time.Time{}
+	case p.guessed():
+		o.Given = earlier(o.Given, p.latest)
+	default:
+		o.Given = earlier(o.Given, p.Given)
+	}
+	return o
 }
+
+// guessed says whether the age goes by a wall clock over a restart.
+func (o Order) guessed() bool { return !o.latest.IsZero() }
 
 // compare orders o and p by all but their ages.
 func (o Order) compare(p Order) int {

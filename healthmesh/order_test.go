@@ -28,6 +28,8 @@ func TestMergeOfOrders(t *testing.T) {
 	back := func(o *Order) { o.Kind = None }
 	short := func(o *Order) { o.For = time.Hour }
 	older := func(o *Order) { o.Given = now.Add(-2 * time.Hour) }
+	guessed := func(o *Order) { o.Given, o.latest = now.Add(-4*time.Hour), now.Add(-time.Hour) }
+	atLeast := func(o *Order) { o.Given = now.Add(-time.Hour) }
 	for name, c := range map[string]struct{ loses, wins Order }{
 		"the later one":                                {drain(), drain(later, back)},
 		"the later one, though it is older here":       {drain(), drain(later, back, older)},
@@ -45,6 +47,24 @@ func TestMergeOfOrders(t *testing.T) {
 			}
 			if got := all.held[slot{"a", false}]; got != c.wins {
 				t.Errorf("%s: %v came to %+v, want %+v", name, pair, got, c.wins)
+			}
+		}
+	}
+	for name, c := range map[string]struct{ a, b, want Order }{
+		"what was counted, not what is guessed":             {drain(short, older), drain(short, guessed), drain(short, older)},
+		"but never less than was counted before the guess":  {drain(short), drain(short, guessed), drain(short, atLeast)},
+		"of two guesses the older one":                      {drain(short, guessed), drain(short, older, func(o *Order) { o.latest = now }), drain(short, guessed)},
+		"a guess of another director says nothing of least": {drain(short, atLeast), drain(short, guessed, func(o *Order) { o.latest = now }), drain(short, atLeast)},
+	} {
+		for _, pair := range [][]Order{{c.a, c.b}, {c.b, c.a}, {c.a, c.b, c.b, c.a}} {
+			all := newOrders()
+			for _, o := range pair {
+				if _, err := all.apply(o, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := all.held[slot{"a", false}]; got != c.want {
+				t.Errorf("%s: %v came to %+v, want %+v", name, pair, got, c.want)
 			}
 		}
 	}

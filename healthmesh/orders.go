@@ -16,7 +16,7 @@ type orders struct {
 
 func newOrders() *orders { return &orders{held: make(map[slot]Order)} }
 
-// apply takes o if it beats the order that is held for its slot. Of an order that is held already, the larger age is taken.
+// apply takes o if it beats the order that is held for its slot. Of an order that is held already, the ages are merged.
 //
 // However far o.At is ahead of this node's clock, it counts: the orders that nodes give after they have seen it are later still, so a
 // director whose clock is a year ahead holds up nobody, and whether an order counts must not depend on the clock of who looks.
@@ -26,10 +26,14 @@ func (all *orders) apply(o Order, now time.Time) (verdict, error) {
 	}
 	held, ok := all.held[o.slot()]
 	switch {
-	case ok && !o.beats(held):
-		return known, nil
 	case ok && sameOrder(&o, &held):
-		all.held[o.slot()] = o
+		met := held.meet(o)
+		all.held[o.slot()] = met
+		if met.inForce(now) && !held.inForce(now) { // it ended by a guess that was wrong
+			return applied, nil
+		}
+		return known, nil
+	case ok && !o.beats(held):
 		return known, nil
 	case !ok && len(all.held) >= maxOrders:
 		oldest, found := all.oldestEnded(now)
@@ -93,15 +97,16 @@ func (all *orders) freeze(now time.Time) *Order {
 	return nil
 }
 
-// A savedOrder is an order on disk, with its age when it was written.
+// A savedOrder is an order on disk, with its age when it was written: what was counted, and what is guessed beyond that.
 type savedOrder struct {
 	Order Order         `json:"order"`
 	Age   time.Duration `json:"age"`
+	Guess time.Duration `json:"guess,omitempty"`
 }
 
 func (s savedOrder) check() error {
-	if s.Age < 0 || s.Age > maxAge {
-		return fmt.Errorf("order of age %v, 0 to %v is accepted", s.Age, maxAge)
+	if s.Age < 0 || s.Age > maxAge || s.Guess < 0 || s.Guess > maxAge {
+		return fmt.Errorf("order of age %v, or %v more, 0 to %v is accepted", s.Age, s.Guess, maxAge)
 	}
 	return s.Order.Check()
 }
@@ -110,11 +115,16 @@ func (s savedOrder) check() error {
 func (all *orders) save(m *memory, wall, now time.Time) {
 	m.Clock, m.Written = all.clock, wall.Round(0).UTC()
 	for _, o := range all.newestFirst() {
-		m.Orders = append(m.Orders, savedOrder{o, o.age(now)})
+		s := savedOrder{Order: o, Age: o.age(now)}
+		if o.guessed() {
+			s.Age = min(max(now.Sub(o.latest), 0), maxAge)
+			s.Guess = o.age(now) - s.Age
+		}
+		m.Orders = append(m.Orders, s)
 	}
 }
 
-// recallOrders takes the orders of a memory. The time in between is the wall clock's, if that went forward: an order is never younger than it was.
+// recallOrders takes the orders of a memory. The time in between is guessed: the wall clock's, if that went forward.
 func recallOrders(m memory, wall, now time.Time) *orders {
 	all := newOrders()
 	all.clock = m.Clock
@@ -122,7 +132,7 @@ func recallOrders(m memory, wall, now time.Time) *orders {
 		o := s.Order
 		o.At = o.At.Round(0).UTC()
 		elapsed := min(max(wall.Sub(m.Written), 0), maxAge)
-		o.Given = now.Add(-min(s.Age+elapsed, maxAge))
+		o.Given, o.latest = now.Add(-min(s.Age+s.Guess+elapsed, maxAge)), now.Add(-s.Age)
 		_, _ = all.apply(o, now) // as many as were held, so none is refused
 	}
 	return all

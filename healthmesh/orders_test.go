@@ -61,7 +61,7 @@ type machine struct {
 	all   *orders
 	skew  time.Duration // of its wall clock
 	disk  memory
-	ended map[Order]bool // without Given: what this director saw end
+	ended map[Order]bool // without Given: what this director counted to its end
 }
 
 func (m *machine) wall(now time.Time) time.Time { return t0.Add(now.Sub(epoch) + m.skew) }
@@ -74,8 +74,8 @@ func (m *machine) save(now time.Time) {
 	m.all.save(&m.disk, m.wall(now), now)
 }
 
-// Whatever orders are given, messages are lost, doubled and late, clocks jump and directors restart: what a director saw end is never
-// in force there again, and who hears the others agrees with them.
+// Whatever orders are given, messages are lost, doubled and late, clocks jump and directors restart: what a director counted to its end is
+// never in force there again, and who hears the others agrees with them.
 func TestEndedOrdersNeverReturn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := epoch
@@ -126,10 +126,13 @@ func TestEndedOrdersNeverReturn(t *testing.T) {
 			"": func(t *rapid.T) {
 				for _, m := range machines {
 					for _, o := range m.all.held {
-						id := o
-						id.Given = time.Time{}
+						id, counted := o, o
+						id.Given, id.latest = time.Time{}, time.Time{}
+						if o.guessed() {
+							counted.Given = o.latest
+						}
 						switch {
-						case !o.inForce(now) && !o.takesBack() && !m.ended[id]:
+						case !counted.inForce(now) && !o.takesBack() && !m.ended[id]:
 							m.ended[id] = true
 							m.save(now)
 						case o.inForce(now) && m.ended[id]:
@@ -150,7 +153,7 @@ func TestEndedOrdersNeverReturn(t *testing.T) {
 			for s, o := range machines[0].all.held {
 				got := m.all.held[s]
 				// Ages travel in milliseconds, so they may differ by less.
-				if !sameOrder(&got, &o) || got.age(now)/time.Millisecond != o.age(now)/time.Millisecond {
+				if !sameOrder(&got, &o) || got.guessed() != o.guessed() || got.age(now)/time.Millisecond != o.age(now)/time.Millisecond {
 					t.Fatalf("%+v and %+v", got, o)
 				}
 			}
@@ -172,6 +175,50 @@ func TestOrdersOverARestart(t *testing.T) {
 		o := recallOrders(m, t0.Add(wall), now).held[slot{"a", false}]
 		if o.age(now) != want || o.inForce(now) != (want < time.Hour) {
 			t.Errorf("when the wall clock went on by %v it is %v old, want %v", wall, o.age(now), want)
+		}
+	}
+}
+
+// A director that starts with its clock far ahead ends no order that another one counts, nor is it the other way around; it counts on from
+// what it is told.
+func TestARestartEndsNothing(t *testing.T) {
+	counting := newOrders()
+	given, err := counting.give(Order{Region: "a", Kind: Drain, For: time.Hour}, "d", t0, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slot{"a", false}
+	var m memory
+	counting.save(&m, t0, now)
+	tell := func(from, to *orders, now time.Time) {
+		s, err := unseal(sealed(from.newestFirst(), nil, now), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range s.orders {
+			if _, err := to.apply(o, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	later := now.Add(30 * time.Minute)
+	started := recallOrders(m, t0.AddDate(1, 0, 0), later)
+	if started.held[at].inForce(later) {
+		t.Fatal("no clock is ahead")
+	}
+	var again memory
+	started.save(&again, t0.AddDate(1, 0, 0), later)
+	for what, jumped := range map[string]*orders{"after a start": started, "after another": recallOrders(again, t0.AddDate(2, 0, 0), later)} {
+		tell(jumped, counting, later)
+		if got := counting.held[at]; got != given {
+			t.Errorf("%s it makes %+v of the other's %+v", what, got, given)
+		}
+		tell(counting, jumped, later)
+		if got := jumped.held[at]; got.guessed() || got.age(later) != 30*time.Minute {
+			t.Errorf("%s it holds %+v, %v old", what, got, got.age(later))
+		}
+		if got := jumped.held[at]; !got.inForce(now.Add(time.Hour-1)) || got.inForce(now.Add(time.Hour)) {
+			t.Errorf("%s it does not end with the other's", what)
 		}
 	}
 }

@@ -9,16 +9,19 @@ import (
 // A seal is a list of orders as one director sends it: what it holds, how old each is, and its signature over both. Whoever takes it
 // takes the word of that director, which may be another one than gave the orders.
 //
-//	count (2 bytes), then each: age in milliseconds (8 bytes), length (2 bytes), order as JSON
+//	count (2 bytes), then each: age in milliseconds (8 bytes, the highest bit set if it is guessed), length (2 bytes), order as JSON
 //	id of the key (4 bytes) and signature of all before it (64 bytes); nothing of a director without an identity
 //
-// A seal that is sent again later makes nobody believe anything anew: an order that was replaced stays so, and of an order that
-// is held the larger age is.
+// A seal that is sent again later makes nobody believe anything anew who counts: an order that was replaced stays so, and of an order that
+// is held the larger age is. Who only guesses, after a restart, takes its age until a director that counts is heard.
 type seal struct {
 	body, signature []byte
 	orders          []Order
 	bad             int // orders that were not understood: of a later version, say
 }
+
+// ageGuessed marks an age that goes by a wall clock.
+const ageGuessed = 1 << 63
 
 // The bounds of a seal.
 const (
@@ -35,7 +38,11 @@ func sealed(orders []Order, by *Identity, now time.Time) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(len(orders)))
 	for _, o := range orders {
 		text := o.encode()
-		b = binary.BigEndian.AppendUint64(b, uint64(o.age(now).Milliseconds()))
+		age := uint64(o.age(now).Milliseconds())
+		if o.guessed() {
+			age |= ageGuessed
+		}
+		b = binary.BigEndian.AppendUint64(b, age)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
 		b = append(b, text...)
 	}
@@ -55,6 +62,9 @@ func unseal(b []byte, now time.Time) (s seal, err error) {
 			break
 		}
 		o, err := decodeOrder(text)
+		if age&ageGuessed != 0 {
+			age, o.latest = age&^ageGuessed, now
+		}
 		if err != nil || age > uint64(maxAge.Milliseconds()) {
 			s.bad++
 			continue

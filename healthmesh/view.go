@@ -110,6 +110,8 @@ type Order struct {
 	By     string        `json:"by"` // the director that took it
 	At     time.Time     `json:"at"` // by the hybrid logical clock of By: later wins; ties by By
 	Given  time.Time     `json:"-"`  // the same by this node's monotonic clock: ends and progress count from it, answers must not
+
+	latest time.Time // set if Given goes by a wall clock over a restart: the latest that Given can be, by the time that was counted
 }
 
 // A Member is one node of the mesh.
