@@ -66,12 +66,16 @@ import (
 )
 
 func init() {
+	read := func() {
+		text, err := os.ReadFile(os.Getenv("NEARCAST_CLOCK"))
+		if off, bad := strconv.ParseInt(string(text), 10, 64); err == nil && bad == nil {
+			time.Off.Store(off)
+		}
+	}
+	read()
 	go func() {
 		for ; ; time.Sleep(10 * time.Millisecond) {
-			text, err := os.ReadFile(os.Getenv("NEARCAST_CLOCK"))
-			if off, bad := strconv.ParseInt(string(text), 10, 64); err == nil && bad == nil {
-				time.Off.Store(off)
-			}
+			read()
 		}
 	}()
 }
@@ -133,6 +137,21 @@ var clockFaults = []fault{
 			w.setOff(farOff, w.nodes()...)
 		},
 		func(w *world) { w.setOff(0, w.nodes()...); w.order(1, "undrain", "eu-west") }),
+	{name: "a region is drained for an hour, a director starts again with its clock far ahead", region: saEast, out: boundDrain, stays: boundHeal, mute: 1 + 1,
+		before: func(w *world) {
+			w.order(1, "drain", "sa-east", "--for", "1h")
+			w.until("no director answers with it", func() bool { return w.ask(0, saEast).region != saEast && w.ask(1, saEast).region != saEast })
+		},
+		begin: func(w *world) {
+			w.stop(directorName(1), syscall.SIGKILL)
+			w.setOff(farOff, directorName(1))
+			w.startDirector(1)
+		},
+		end: func(w *world) {
+			w.order(1, "undrain", "sa-east")
+			w.isOff(directorName(1), farOff)
+			w.setOff(0, directorName(1))
+		}},
 	takes(apSouth, boundDeath, "an agent is killed, and started again with its clock far back",
 		func(w *world) { w.stop(agentName(apSouth, 0), syscall.SIGKILL) },
 		func(w *world) {
