@@ -43,8 +43,12 @@ func (c Change) String() string {
 // view after names. Services that a change holds for alike are listed together.
 func Changes(before, after *Snapshot, v *healthmesh.View) []Change {
 	var all []Change
+	olds := make(map[string]*zones.Service, len(before.Set.Services))
+	for _, svc := range before.Set.Services {
+		olds[svc.Name] = svc
+	}
 	for _, svc := range after.Set.Services {
-		old := before.service(svc.Name)
+		old := olds[svc.Name]
 		if old == nil {
 			continue
 		}
@@ -62,10 +66,10 @@ func Changes(before, after *Snapshot, v *healthmesh.View) []Change {
 }
 
 func appendMemberChanges(all []Change, before, after *Snapshot, v *healthmesh.View, old, svc *zones.Service, i, j int) []Change {
-	region, cause := after.regionName(svc, uint16(j)), after.cause(v, svc, j)
 	was, is := before.beliefs[old.Index][i], after.beliefs[svc.Index][j]
+	region := after.regionName(svc, uint16(j))
 	if from, to := was.word(old), is.word(svc); from != to {
-		return appendChange(all, Change{Region: region, From: from, To: to, Cause: cause}, svc.Name)
+		return appendChange(all, Change{Region: region, From: from, To: to, Cause: after.cause(v, svc, j)}, svc.Name)
 	}
 	switch is.best(svc) {
 	case Draining, PinnedDown, Down:
@@ -116,15 +120,6 @@ func (b belief) word(svc *zones.Service) string {
 		return state.String()
 	}
 	return "up in part"
-}
-
-func (s *Snapshot) service(name string) *zones.Service {
-	for _, svc := range s.Set.Services {
-		if svc.Name == name {
-			return svc
-		}
-	}
-	return nil
 }
 
 func (s *Snapshot) member(svc *zones.Service, region string) int {
