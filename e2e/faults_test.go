@@ -156,7 +156,13 @@ func flapping(length time.Duration) fault {
 				}
 			}
 		},
-		end: func(*world) {},
+		end: func(w *world) {
+			// It falls once, and is held down from then on: it would have come up in each of the other rounds.
+			least := int(length/(2*flapHalf)) - 2
+			if n := w.suppressed(apSouth); n < least {
+				w.t.Errorf("%d flips were suppressed and counted, want at least %d", n, least)
+			}
+		},
 	}
 }
 

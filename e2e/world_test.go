@@ -274,6 +274,17 @@ func (w *world) whole(d int) bool {
 	return heard == len(places) && len(s.Members) == len(w.procs)
 }
 
+// suppressed is how many flips of a region's endpoints a director counts that changed no state.
+func (w *world) suppressed(region int) (n int) {
+	w.t.Helper()
+	page, err := w.hosts[directorName(0)].get("127.0.0.1:8053", "/metrics")
+	_, value, ok := strings.Cut(page, fmt.Sprintf("nearcast_region_suppressed_flips_total{region=%q} ", places[region].name))
+	if _, bad := fmt.Sscan(value, &n); err != nil || !ok || bad != nil {
+		w.t.Errorf("no count of suppressed flips: %v %v", err, bad)
+	}
+	return n
+}
+
 // look is the time between two looks at a world: each asks all directors.
 const look = 100 * time.Millisecond
 
