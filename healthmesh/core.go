@@ -14,7 +14,7 @@ import (
 // The pace of the mesh's goroutine.
 const (
 	mergePause   = 20 * time.Millisecond  // at least between two evaluations: a burst of reports is merged at once
-	agentPause   = time.Second            // the same at agents, which believe only to deal out the duties of witnesses
+	agentPause   = time.Second            // the same at agents, which only deal out the duties of witnesses
 	amountPause  = 100 * time.Millisecond // at least between two tokens for changes of load and capacity alone
 	publishDelay = 5 * time.Millisecond   // after a change, so that changes that come together go out together
 	publishPause = 50 * time.Millisecond  // at least between two reports
@@ -386,13 +386,16 @@ func (c *core) save(done chan error) {
 	c.scribe.put(m, done)
 }
 
-// evaluate makes a view of all that is known at now, publishes it, and sees to what follows from its change.
+// evaluate makes a view of all that is known at now, publishes it, and sees to what follows from its change. Agents pass on what they hear, and
+// judge no region: their views have members and orders alone.
 func (c *core) evaluate(now time.Time) {
 	before := c.shown
-	c.belief = believe(c.table, c.belief, c.plan.Load(), c.o.Config.Lease, now)
-	c.shown = c.belief
-	if c.orders.freeze(now) != nil {
-		c.shown.regions = hold(c.belief.regions, before.regions)
+	if c.o.Role == roleDirector {
+		c.belief = believe(c.table, c.belief, c.plan.Load(), c.o.Config.Lease, now)
+		c.shown = c.belief
+		if c.orders.freeze(now) != nil {
+			c.shown.regions = hold(c.belief.regions, before.regions)
+		}
 	}
 	c.deal()
 	c.evaluated = now

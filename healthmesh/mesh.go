@@ -194,7 +194,7 @@ func (m *Mesh) Settled(ctx context.Context) {
 	}
 }
 
-// View returns the newest view. Never nil.
+// View returns the newest view, at agents without states of regions. Never nil.
 func (m *Mesh) View() *View { return m.core.view.Load() }
 
 // Changed has a token when the view changed since it was last received from. Changes of load and capacity alone
