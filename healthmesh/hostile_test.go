@@ -1,8 +1,10 @@
 package healthmesh
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 )
@@ -134,5 +136,33 @@ func Test_strangers_bytes_change_no_view(t *testing.T) {
 	d.eventually("the agent goes on being heard", func(v *View) bool { return v.Regions["a"].Heard.After(from.Add(2 * testBeat)) })
 	if got := describe(d.View()); got != "a up" {
 		t.Errorf("the view is %s", got)
+	}
+}
+
+// A region that the configuration does not have speaks for nobody: who has the mesh's key and no region's could invent any number of them.
+func Test_invented_regions_are_not_believed(t *testing.T) {
+	a, b := someone(t), someone(t)
+	o := director("d1")
+	o.Plan = guarded(map[string]*Identity{"a": a, "b": b})
+	d := begin(t, o, nil)
+	now := time.Now()
+	say := func(region string, i *Identity, endpoints ...reported) {
+		r := report{Agent: region + "-agent", Region: region, numbering: numbering{1000, 1}, Parts: 1, Endpoints: endpoints}
+		raw := i.sign(signReport, r.encode(nil))
+		d.core.gossip.NotifyMsg(reportMessage(&part{report: r, raw: raw, at: now}, now))
+	}
+	ofA, ofB := ID("www.geo.example.com.", "a", "127.0.1.1"), ID("www.geo.example.com.", "b", "127.0.1.1")
+	for _, invented := range []string{"x", "y", "z"} {
+		lies := []reported{{ID: ofA, State: Down}, {ID: ofB, State: Up}}
+		slices.SortFunc(lies, func(v, w reported) int { return cmp.Compare(v.ID, w.ID) })
+		say(invented, nil, lies...)
+	}
+	say("a", a, reported{ID: ofA, State: Up})
+	d.sees("a up")
+	if e := d.View().Regions["a"].Endpoints[ofA]; e.State != Up {
+		t.Errorf("the endpoint is %+v", e)
+	}
+	if s := d.Stats(); s.Forged != 3 {
+		t.Errorf("counted: %+v", s)
 	}
 }
