@@ -14,7 +14,8 @@ import (
 
 // classify finds the outcome in an error of net, tls, http or exec. What this machine lacks says nothing of the endpoint.
 func classify(err error) outcome {
-	if isA[unable](err) || isOneOf(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN, syscall.EPERM, syscall.EACCES) && !isTimeout(err) {
+	lack := isOneOf(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN, syscall.EPERM, syscall.EACCES)
+	if isA[unable](err) || lack && !isTimeout(err) && !isBarred(err) {
 		return outcome{state: Unknown, why: reason{code: reasonUnable}, text: err.Error()}
 	}
 	return outcome{state: Down, why: failure(err)}
@@ -33,7 +34,7 @@ func failure(err error) reason {
 		{isA[*net.DNSError](err), reasonResolve},
 		{isTimeout(err), reasonTimeout},
 		{errors.Is(err, syscall.ECONNREFUSED), reasonRefused},
-		{isOneOf(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT), reasonUnreachable},
+		{isOneOf(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT) || isBarred(err), reasonUnreachable},
 		{isA[x509.HostnameError](err), reasonTLSName},
 		{isA[x509.UnknownAuthorityError](err), reasonTLSIssuer},
 		{isExpired(err), reasonTLSExpired},
@@ -68,6 +69,18 @@ func isExpired(err error) bool {
 func isTimeout(err error) bool {
 	netErr, ok := errors.AsType[net.Error](err)
 	return ok && netErr.Timeout() || isOneOf(err, context.DeadlineExceeded, os.ErrDeadlineExceeded)
+}
+
+// isBarred says whether a firewall or router does not let IPv6 to the address. Linux tells this as a lack of permission (codes 1, 5 and 6 of
+// ICMPv6's unreachable), which for IPv4 it does not.
+func isBarred(err error) bool {
+	failed, ok := errors.AsType[*net.OpError](err)
+	if !ok || !errors.Is(err, syscall.EACCES) {
+		return false
+	}
+	call, ok := errors.AsType[*os.SyscallError](err)
+	ip := ipOf(failed.Addr)
+	return ok && call.Syscall != "socket" && ip != nil && ip.To4() == nil
 }
 
 func isOneOf(err error, targets ...error) bool {

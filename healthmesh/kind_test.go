@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -229,11 +230,17 @@ func TestClassify(t *testing.T) {
 	dial := func(err error) error {
 		return &url.Error{Op: "Get", URL: "http://x/", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", err)}}
 	}
+	to := func(addr, call string, err error) error {
+		return &net.OpError{Op: "dial", Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)), Err: os.NewSyscallError(call, err)}
+	}
 	for _, c := range []struct {
 		err   error
 		state State
 		why   reasonCode
 	}{
+		{to("[2001:db8::1]:80", "connect", syscall.EACCES), Down, reasonUnreachable}, // a firewall's reject
+		{to("[2001:db8::1]:80", "socket", syscall.EACCES), Unknown, reasonUnable},
+		{to("192.0.2.1:80", "connect", syscall.EACCES), Unknown, reasonUnable},
 		{dial(syscall.EMFILE), Unknown, reasonUnable},
 		{dial(syscall.ENFILE), Unknown, reasonUnable},
 		{dial(syscall.ENOBUFS), Unknown, reasonUnable},

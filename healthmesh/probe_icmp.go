@@ -99,6 +99,8 @@ func (f pinging) await(conn *icmp.PacketConn, from net.IP, echo *icmp.Echo, raw 
 
 func ipOf(a net.Addr) net.IP {
 	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP
 	case *net.UDPAddr:
 		return a.IP
 	case *net.IPAddr:
