@@ -14,7 +14,7 @@ import (
 
 // classify finds the outcome in an error of net, tls, http or exec. What this machine lacks says nothing of the endpoint.
 func classify(err error) outcome {
-	lack := isOneOf(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN, syscall.EPERM, syscall.EACCES)
+	lack := isOneOf(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN, syscall.EPERM, syscall.EACCES, syscall.EAFNOSUPPORT)
 	if isA[unable](err) || lack && !isTimeout(err) && !isBarred(err) {
 		return outcome{state: Unknown, why: reason{code: reasonUnable}, text: err.Error()}
 	}
@@ -34,7 +34,7 @@ func failure(err error) reason {
 		{isA[*net.DNSError](err), reasonResolve},
 		{isTimeout(err), reasonTimeout},
 		{errors.Is(err, syscall.ECONNREFUSED), reasonRefused},
-		{isOneOf(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT) || isBarred(err), reasonUnreachable},
+		{isOneOf(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL) || isBarred(err), reasonUnreachable},
 		{isA[x509.HostnameError](err), reasonTLSName},
 		{isA[x509.UnknownAuthorityError](err), reasonTLSIssuer},
 		{isExpired(err), reasonTLSExpired},

@@ -241,6 +241,7 @@ func TestClassify(t *testing.T) {
 		{to("[2001:db8::1]:80", "connect", syscall.EACCES), Down, reasonUnreachable}, // a firewall's reject
 		{to("[2001:db8::1]:80", "socket", syscall.EACCES), Unknown, reasonUnable},
 		{to("192.0.2.1:80", "connect", syscall.EACCES), Unknown, reasonUnable},
+		{to("[2001:db8::1]:80", "socket", syscall.EAFNOSUPPORT), Unknown, reasonUnable}, // a kernel without IPv6
 		{dial(syscall.EMFILE), Unknown, reasonUnable},
 		{dial(syscall.ENFILE), Unknown, reasonUnable},
 		{dial(syscall.ENOBUFS), Unknown, reasonUnable},
