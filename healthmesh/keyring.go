@@ -147,6 +147,9 @@ func (c *core) rotate(r rotation) rotated {
 		return rotated{err: errors.New("the mesh has no keys: it began without a key file")}
 	}
 	if r.op != "" {
+		if !c.plan.Load().lists(c.o.Identity) {
+			return rotated{c.keyring(), errUnlisted}
+		}
 		next, err := c.keysAfter(r.op, r.key)
 		if err != nil {
 			return rotated{c.keyring(), err}

@@ -130,9 +130,11 @@ func Test_only_listed_directors_change_keys(t *testing.T) {
 	d1 := start("d1", good)
 	d2 := start("d2", bad, d1)
 	d1.eventually("two members", func(v *View) bool { return len(v.Members) == 2 })
-	if _, err := d2.Rotate(t.Context(), KeyAdd, GenerateKey()); err != nil {
-		t.Fatal(err)
+	if r, err := d2.Rotate(t.Context(), KeyAdd, GenerateKey()); err != errUnlisted || len(r.Keys) != 1 {
+		t.Errorf("a director that is not listed adds a key: %+v, %v", r, err)
 	}
+	forged := &ring{Keys: [][]byte{make([]byte, 32)}, At: time.Now(), By: "d2"}
+	d1.core.gossip.NotifyMsg(append([]byte{kindRing}, forged.encode(bad)...))
 	d1.eventually("a keyring that is refused", func(*View) bool { return d1.Stats().Forged > 0 })
 	if r, err := d1.Rotate(t.Context(), "", ""); err != nil || !slices.Equal(r.Keys, []string{fingerprintOf(t, old)}) {
 		t.Errorf("%+v, %v", r, err)

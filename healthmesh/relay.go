@@ -16,7 +16,7 @@ const (
 	stampPause   = time.Minute // between writings of orders that end by themselves, so that a restart knows how old they are
 )
 
-var errUnlisted = errors.New("this director's public key is not among those that may give orders, so that no other would take the order")
+var errUnlisted = errors.New("this director's public key is not among those that may give orders, so that no other would take its word")
 
 // give takes an operator's order, and tells its outcome when the order is on disk.
 func (c *core) give(g giving) {
