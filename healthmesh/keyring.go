@@ -159,6 +159,9 @@ func (c *core) rotate(r rotation) rotated {
 			at = c.ring.At.Add(1)
 		}
 		n := &ring{Keys: next, At: at, By: c.o.Name}
+		if err := n.check(); err != nil {
+			return rotated{c.keyring(), err}
+		}
 		n.raw = n.encode(c.o.Identity)
 		if err := c.useRing(n); err != nil {
 			return rotated{c.keyring(), err}

@@ -118,6 +118,21 @@ func Test_what_Rotate_refuses(t *testing.T) {
 	}
 }
 
+// After a change at the end of time there can be none, which stops no node.
+func Test_no_change_of_keys_is_later_than_the_last(t *testing.T) {
+	file, old := keyFile(t)
+	o := director("d1")
+	o.Config.KeyFile = file
+	d := begin(t, o, nil)
+	key, _ := base64.StdEncoding.DecodeString(old)
+	last := &ring{Keys: [][]byte{key, make([]byte, 32)}, At: time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), By: "d2"}
+	d.core.gossip.NotifyMsg(append([]byte{kindRing}, last.encode(nil)...))
+	d.eventually("two keys", func(*View) bool { r, err := d.Rotate(t.Context(), "", ""); return err == nil && len(r.Keys) == 2 })
+	if _, err := d.Rotate(t.Context(), KeyAdd, GenerateKey()); err == nil || !strings.Contains(err.Error(), "10000") {
+		t.Errorf("%v", err)
+	}
+}
+
 // Where directors are listed, nobody else changes the keys.
 func Test_only_listed_directors_change_keys(t *testing.T) {
 	file, old := keyFile(t)
