@@ -314,28 +314,52 @@ func TestTableIsNotFooled(t *testing.T) {
 func TestTableIsBounded(t *testing.T) {
 	now := time.Now()
 	tab := newTable(5 * time.Second)
+	apply := func(region string, agent int, index, parts uint8, at time.Time) verdict {
+		r := report{Agent: fmt.Sprint("agent-", agent), Region: region, numbering: numbering{1, 1}, Part: index, Parts: parts}
+		return tab.apply(&part{report: r, at: at}, anyone, at)
+	}
 	refusals := 0
 	for i := range maxReports/maxParts + 10 {
-		for p := range uint8(maxParts) {
-			r := report{Agent: fmt.Sprint("agent-", i), Region: "a", numbering: numbering{1, 1}, Part: p, Parts: maxParts}
-			if tab.apply(&part{report: r, at: now}, anyone, now) == refused {
-				refusals++
+		for index := range uint8(maxParts) {
+			for _, region := range []string{"a", "b"} {
+				if apply(region, i, index, maxParts, now) == refused {
+					refusals++
+				}
 			}
 		}
 	}
 	if tab.parts > maxReports || len(tab.all()) > maxReports || refusals == 0 {
 		t.Errorf("%d parts, %d listed, %d refused", tab.parts, len(tab.all()), refusals)
 	}
-	tab.forget(now.Add(2 * forgetAfter))
+	later := now.Add(2 * numberAge)
+	tab.forget(later)
 	if tab.parts != 0 || len(tab.all()) != 0 {
 		t.Errorf("%d parts are never forgotten", tab.parts)
 	}
-	for i := range maxAgents + 10 {
-		r := report{Agent: fmt.Sprint("other-", i), Region: "a", numbering: numbering{1, 1}, Parts: 1}
-		tab.apply(&part{report: r, at: now.Add(2 * numberAge)}, anyone, now.Add(2*numberAge))
+	for i := range maxAgents {
+		apply("c", 1000+i, 0, 1, later)
+		apply("d", 1000+i, 0, 1, later)
 	}
 	if len(tab.agents) != maxAgents {
 		t.Errorf("%d agents are remembered, at most %d should be", len(tab.agents), maxAgents)
+	}
+}
+
+// However much one region's agents say, and as however many, the others' are heard.
+func TestNoRegionFillsTheTable(t *testing.T) {
+	now := time.Now()
+	for _, parts := range []uint8{1, maxParts} {
+		tab := newTable(5 * time.Second)
+		apply := func(region string, agent int) verdict {
+			r := report{Agent: fmt.Sprint("agent-", agent), Region: region, numbering: numbering{1, 1}, Parts: parts}
+			return tab.apply(&part{report: r, at: now}, anyone, now)
+		}
+		for i := range maxAgents {
+			apply("a", i)
+		}
+		if v := apply("b", 1); v != applied {
+			t.Errorf("beside a region that says all that it can in reports of %d parts: %v", parts, v)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ const (
 	maxReports  = 8192           // parts of reports in all: 10 MB at most, half of what memberlist takes in one push/pull
 	maxRegions  = 1024           // regions believed in; a view is rebuilt up to 50 times a second
 	maxAgents   = 4096           // whose numbers are remembered; as many as a mesh has members
+	regionShare = 2              // one region has at most the half of either: whoever has its keys cannot keep the others out
 	forgetAfter = 1 * time.Hour  // a silent agent's report is dropped; what was believed of its region, and the agent's number, stay
 	numberAge   = 24 * time.Hour // and the number of an agent that is silent for so long is dropped when there are maxAgents
 )
@@ -80,13 +81,10 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 	case a.newest == p.numbering && len(a.parts) > 0 && a.parts[p.Part] != nil && a.parts[p.Part].numbering == p.numbering:
 		return known
 	}
-	if more := int(p.Parts) - len(a.parts); more > 0 && t.parts+more > maxReports {
-		return refused
-	}
 	if !genuine(p) {
 		return forged
 	}
-	if t.agents[key] == nil && len(t.agents) >= maxAgents && !t.evict(now) {
+	if !t.hasRoom(a, int(p.Parts)-len(a.parts), now) {
 		return refused
 	}
 	if a.newest.Incarnation != p.Incarnation {
@@ -112,11 +110,34 @@ func (t *table) drop(a *agent) {
 	a.parts = nil
 }
 
-// evict makes room for another agent's number, if there is one that can go.
-func (t *table) evict(now time.Time) bool {
+// hasRoom says whether more parts of a fit, and makes room for a number that is not there yet.
+func (t *table) hasRoom(a *agent, more int, now time.Time) bool {
+	held := t.agents[a.agentKey] != nil
+	if held && more <= 0 {
+		return true
+	}
+	agents, parts := 0, max(more, 0)
+	for _, o := range t.agents {
+		if o.region == a.region {
+			agents, parts = agents+1, parts+len(o.parts)
+		}
+	}
+	switch {
+	case parts > maxReports/regionShare || more > 0 && t.parts+more > maxReports:
+		return false
+	case held:
+		return true
+	case agents >= maxAgents/regionShare:
+		return t.evict(now, a.region)
+	}
+	return len(t.agents) < maxAgents || t.evict(now, "")
+}
+
+// evict makes room for another agent's number, if there is one that can go, of any region where region is "".
+func (t *table) evict(now time.Time, region string) bool {
 	var oldest *agent
 	for _, a := range t.agents {
-		if len(a.parts) == 0 && now.Sub(a.at) > numberAge && (oldest == nil || a.at.Before(oldest.at)) {
+		if (region == "" || a.region == region) && len(a.parts) == 0 && now.Sub(a.at) > numberAge && (oldest == nil || a.at.Before(oldest.at)) {
 			oldest = a
 		}
 	}
