@@ -1,8 +1,10 @@
 package healthmesh
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -269,7 +271,7 @@ func (e evidence) up(lease time.Duration, now time.Time) *Region {
 		}
 	}
 	r.Capacity, r.Load, r.HasLoad = e.plan.bound(e.name, median(capacities)), median(loads), len(loads) > 0
-	r.Load = boundedLoad(r.Load, r.Capacity)
+	r.Load = boundedLoad(r.Load, cmp.Or(r.Capacity, e.plan.bound(e.name, math.Inf(1)))) // who reports no capacity has a bound, too
 	r.Endpoints = e.endpoints(reports, before)
 	if maps.Equal(r.Endpoints, before) {
 		r.Endpoints = before // immutable, so one copy serves all views
