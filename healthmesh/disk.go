@@ -104,6 +104,11 @@ func (m memory) check() error {
 		if !validName(name, maxRegionName) || r.State > Down || len(r.Endpoints) > maxEndpoints {
 			return fmt.Errorf("region %q in state %d with %d endpoints", name, r.State, len(r.Endpoints))
 		}
+		for id, e := range r.Endpoints {
+			if e.State > Down {
+				return fmt.Errorf("region %q with endpoint %x in state %d", name, id, e.State)
+			}
+		}
 	}
 	for _, o := range m.Orders {
 		if err := o.check(); err != nil {

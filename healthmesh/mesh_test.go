@@ -422,23 +422,25 @@ func Test_only_who_has_the_key_is_heard(t *testing.T) {
 
 // A folder with a memory that makes no sense is used all the same, and what was there is kept.
 func Test_a_bad_memory_is_moved_aside(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	o := director("d1")
-	o.Dir = dir
-	begin(t, o, nil).kill()
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("%v, %v", info, err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, diskFile), []byte("{nonsense"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	begin(t, o, nil)
-	if b, err := os.ReadFile(filepath.Join(dir, diskFile+".bad")); err != nil || string(b) != "{nonsense" {
-		t.Errorf("%q, %v", b, err)
-	}
-	info, err := os.Stat(filepath.Join(dir, diskFile))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
+	for _, bad := range []string{"{nonsense", `{"version":2,"regions":{"a":{"state":1,"endpoints":{"7":{"State":3}}}}}`} {
+		dir := filepath.Join(t.TempDir(), "state")
+		o := director("d1")
+		o.Dir = dir
+		begin(t, o, nil).kill()
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%v, %v", info, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, diskFile), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		begin(t, o, nil)
+		if b, err := os.ReadFile(filepath.Join(dir, diskFile+".bad")); err != nil || string(b) != bad {
+			t.Errorf("%q, %v", b, err)
+		}
+		info, err := os.Stat(filepath.Join(dir, diskFile))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info, err)
+		}
 	}
 }
 
