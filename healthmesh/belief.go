@@ -40,10 +40,11 @@ type belief struct {
 //	none ever                                  any                nothing           nothing
 //
 // A report is fresh while it is younger than the lease. The regions besides are those not believed down; of them, most
-// (more than half, so at least one) must have been heard within half the lease. Half, because beats are not in phase:
-// when a node is cut off from all regions in one moment, the first lease runs out up to a beat before the last, and
-// that first region must not fall for it. A lease of at least three beats keeps half of it longer than a living
-// region's beat and shorter than a lease less a beat.
+// (more than half, so at least one) must have been heard when this one's lease ran out: within half the lease before, or at any time
+// since. So a node that was down meanwhile, and has it all from others at once, judges as those that saw the regions fall one after the
+// other. Half, because beats are not in phase: when a node is cut off from all regions in one moment, the first lease runs out up to a
+// beat before the last, and that first region must not fall for it. A lease of at least three beats keeps half of it longer than a
+// living region's beat and shorter than a lease less a beat.
 //
 // Silence counts from the last report, but not from before the node was last cut off: what one could not have heard
 // is no evidence. So the regions of a partition that heals come back one after the other, and none falls meanwhile. A node
@@ -62,20 +63,22 @@ type belief struct {
 func believe(t *table, base belief, plan *Plan, lease time.Duration, now time.Time) belief {
 	evidence := gather(t, base, lease, now)
 	witness := testimony(t, plan, lease, now)
-	counted, heard := 0, 0
+	var heard []time.Time // when each region was last, of those not believed down
 	for _, e := range evidence {
-		if recent := len(e.fresh) > 0 && now.Sub(e.last) <= lease/2; recent {
-			counted++
-			heard++
-		} else if !e.left() && (e.before == nil || e.before.State != Down) {
-			counted++
+		if len(e.fresh) > 0 && now.Sub(e.last) <= lease/2 || !e.left() && (e.before == nil || e.before.State != Down) {
+			heard = append(heard, e.last)
 		}
+	}
+	slices.SortFunc(heard, time.Time.Compare)
+	// A region whose silence is judged is itself counted and not heard.
+	mostHeard := func(since time.Time) bool {
+		earlier, _ := slices.BinarySearchFunc(heard, since, time.Time.Compare)
+		return 2*(len(heard)-earlier) > len(heard)-1
 	}
 	next := belief{regions: make(map[string]*Region, len(evidence)), start: base.start, cutOff: base.cutOff}
 	for name, e := range evidence {
 		e.name, e.plan, e.witness = name, plan, witness
-		// A region whose silence is judged is itself counted and not heard.
-		region, isolated := e.judge(lease, 2*heard > counted-1, base, now)
+		region, isolated := e.judge(lease, mostHeard, base, now)
 		next.regions[name] = region
 		next.isolated = next.isolated || isolated
 	}
@@ -126,7 +129,7 @@ func gather(t *table, base belief, lease time.Duration, now time.Time) map[strin
 }
 
 // judge is the table of believe, row by row.
-func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now time.Time) (r *Region, isolated bool) {
+func (e evidence) judge(lease time.Duration, heardSince func(time.Time) bool, base belief, now time.Time) (r *Region, isolated bool) {
 	if len(e.fresh) > 0 {
 		if e.before != nil && e.before.State == Down && !e.before.Held {
 			if held := e.before.heldDown(now); held != nil {
@@ -155,6 +158,11 @@ func (e evidence) judge(lease time.Duration, mostHeard bool, base belief, now ti
 	if base.cutOff.After(silentFrom) {
 		silentFrom = base.cutOff
 	}
+	ranOut := silentFrom.Add(lease)
+	if ranOut.After(now) {
+		ranOut = now
+	}
+	mostHeard := heardSince(ranOut.Add(-lease / 2))
 	switch {
 	case e.leaves:
 		next.fall(causeLeft, now)

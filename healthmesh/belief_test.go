@@ -92,7 +92,8 @@ func TestBelieve(t *testing.T) {
 		{"silent since long, most are heard", "a 60, b 1, c 1", "a up, b up, c up", "a down silent for 5s, b up heard, c up heard"},
 		{"silent and unknown, most are heard", "a 60, b 1", "a unknown, b up", "a down silent for 5s, b up heard"},
 		{"one of two, the other is heard", "a 6, b 1", "a up, b up", "a down silent for 5s, b up heard"},
-		{"one of two, the other lately", "a 6, b 3", "a up, b up", "a " + held + ", b up heard, isolated"},
+		{"one of two, the other until then", "a 6, b 3.5", "a up, b up", "a down silent for 5s, b up heard"},
+		{"one of two, the other not much longer", "a 6, b 3.6", "a up, b up", "a " + held + ", b up heard, isolated"},
 		{"the only region", "a 6", "a up", "a " + held + ", isolated"},
 		{"the only region leaves", "a 1 left", "a up", "a down left"},
 		{"the last of two that is not down", "a 60, b 6", "a down, b up", "a down before, b " + held + ", isolated"},
@@ -111,6 +112,22 @@ func TestBelieve(t *testing.T) {
 		if got := say(believe(scene(t, c.heard, now), believed(c.before, now), nil, 5*time.Second, now)); got != c.want {
 			t.Errorf("%s: %s, before %s:\n got %s\nwant %s", c.name, c.heard, c.before, got, c.want)
 		}
+	}
+}
+
+// A node that was down while regions fell one after the other, and has that they did from others, comes to believe what those do that were there.
+func TestLateNodesBelieveAlike(t *testing.T) {
+	const lease = 5 * time.Second
+	now := time.Now()
+	late := believed("a up held, b up held, c up held", now)
+	tab := scene(t, "a 30, b 10, c 1", now)
+	for range 8 {
+		late = believe(tab, late, nil, lease, now)
+		now = now.Add(time.Second)
+		tab.apply(&part{report: report{Agent: "c-2", Region: "c", numbering: numbering{1, uint64(now.UnixNano())}, Parts: 1}, at: now}, anyone, now)
+	}
+	if got := say(late); got != "a down silent for 5s, b down silent for 5s, c up heard" {
+		t.Error(got)
 	}
 }
 
