@@ -22,6 +22,7 @@ const (
 	rejoinLast   = 5 * time.Second // between two tries, so that a partition of any length heals within 10 s of its end
 	rejoinAtOnce = 16              // tries at one time: more than a usual mesh has seeds, so that one that answers is found at once
 	lookupTime   = 2 * time.Second // for a seed's name
+	seedTime     = 2 * time.Second // in which tries of its addresses begin; a name can have hundreds that do not answer
 )
 
 // A joiner brings this node together with the nodes that it should know and does not: seeds and remembered peers that are
@@ -103,15 +104,18 @@ func (j *joiner) round(ctx context.Context) bool {
 	return answered.Load()
 }
 
-// trySeed resolves a seed anew, joins each of its addresses that is not taken, and says whether any answered.
+// trySeed resolves a seed anew, joins each of its addresses that is not taken, and says whether any answered. Their order is random, so that
+// those for which the time is too short have their turn in another round.
 func (j *joiner) trySeed(ctx context.Context, seed string, c *claim) (answered bool) {
 	if ctx.Err() != nil {
 		return false
 	}
 	addrs, err := resolve(ctx, seed)
 	tried := err != nil
-	for _, addr := range addrs {
-		if ctx.Err() != nil || !c.take(addr) {
+	rand.Shuffle(len(addrs), func(i, k int) { addrs[i], addrs[k] = addrs[k], addrs[i] })
+	for began, i := time.Now(), 0; i < len(addrs) && ctx.Err() == nil && time.Since(began) < seedTime; i++ {
+		addr := addrs[i]
+		if !c.take(addr) {
 			continue
 		}
 		tried = true
