@@ -171,7 +171,7 @@ func (s *scribe) put(m memory, done chan error) {
 		if len(s.waiters) < maxWaiters {
 			s.waiters = append(s.waiters, done)
 		} else {
-			done <- fmt.Errorf("%d orders wait for the disk already", maxWaiters)
+			done <- fmt.Errorf("%w: %d others wait for it already", ErrUnsaved, maxWaiters)
 		}
 	}
 	s.mu.Unlock()
@@ -208,6 +208,9 @@ func (s *scribe) flush(failing *bool) {
 		s.log.Info("the mesh's memory is written again", "in", s.disk)
 	}
 	*failing = err != nil
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnsaved, err)
+	}
 	for _, done := range waiters {
 		done <- err
 	}

@@ -203,8 +203,11 @@ func (m *Mesh) Changed() <-chan struct{} { return m.core.changed }
 
 var errClosed = errors.New("the mesh is closed")
 
+// ErrUnsaved says that an order is in force all the same, until this node restarts without another one to tell it.
+var ErrUnsaved = errors.New("the order is in force, but not on this node's disk")
+
 // Give puts an order into force at every director; it returns when it is in this node's view and on its disk. By and At are
-// set here. Where the plan lists directors, this node has to be one of them. If ctx ends while the disk hangs, the order is in force all the same.
+// set here. Where the plan lists directors, this node has to be one of them. The error is ErrUnsaved if the disk fails, or hangs until ctx ends.
 func (m *Mesh) Give(ctx context.Context, o Order) error {
 	g := giving{o, make(chan error, 1)}
 	select {
@@ -218,7 +221,7 @@ func (m *Mesh) Give(ctx context.Context, o Order) error {
 	case err := <-g.done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("order is not on disk yet: %w", ctx.Err())
+		return fmt.Errorf("%w: %w", ErrUnsaved, ctx.Err())
 	}
 }
 

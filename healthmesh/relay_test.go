@@ -1,10 +1,13 @@
 package healthmesh
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,6 +161,27 @@ func Test_orders_are_taken_of_listed_directors_alone(t *testing.T) {
 	unlisted := begin(t, with(director("d4", d1), someone(t)), net)
 	if err := unlisted.Give(t.Context(), Order{Region: "b", Kind: Drain}); err != errUnlisted {
 		t.Errorf("a director that is not listed: %v", err)
+	}
+}
+
+// A fullDisk keeps what it had, which is nothing.
+type fullDisk struct{}
+
+func (fullDisk) Read() ([]byte, error) { return nil, fs.ErrNotExist }
+func (fullDisk) Write([]byte) error    { return syscall.ENOSPC }
+func (fullDisk) SetAside() error       { return nil }
+func (fullDisk) String() string        { return "a full disk" }
+
+// An order that cannot be written is in force, and the error says so.
+func Test_an_order_that_cannot_be_saved_is_in_force(t *testing.T) {
+	o := director("d1")
+	o.Disk = fullDisk{}
+	d := begin(t, o, nil)
+	if err := d.Give(t.Context(), Order{Region: "a", Kind: Drain}); !errors.Is(err, ErrUnsaved) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v", err)
+	}
+	if r := d.View().Regions["a"]; r == nil || r.Order == nil {
+		t.Errorf("%+v", r)
 	}
 }
 

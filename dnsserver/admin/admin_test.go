@@ -70,12 +70,13 @@ func snapshot(t *testing.T) (*steer.Snapshot, *healthmesh.View) {
 type oneView struct {
 	view   *healthmesh.View
 	orders []healthmesh.Order
+	err    error // of Give
 }
 
 func (m *oneView) View() *healthmesh.View { return m.view }
 func (m *oneView) Give(_ context.Context, o healthmesh.Order) error {
 	m.orders = append(m.orders, o)
-	return nil
+	return m.err
 }
 
 func (m *oneView) Rotate(_ context.Context, change, key string) (healthmesh.Keyring, error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -68,7 +69,10 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
 	defer cancel()
 	if err := s.o.Mesh.Give(ctx, o); err != nil {
-		fail(w, http.StatusInternalServerError, fmt.Errorf("the order is not in force: %w", err))
+		if !errors.Is(err, healthmesh.ErrUnsaved) {
+			err = fmt.Errorf("the order is not in force: %w", err)
+		}
+		fail(w, http.StatusInternalServerError, err)
 		return
 	}
 	reply(w, http.StatusOK, tell(&o, s.o.Snapshot(), time.Now()))

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -111,6 +113,24 @@ func TestOrdersThatOthersCannotBear(t *testing.T) {
 	at = serve(t, s)
 	if code, answer := post(t, at, `{"region":"us-east","kind":"drain","force":true}`); code != 409 || !strings.Contains(answer, "www.geo.example.com. would keep 0 of at least 1") {
 		t.Errorf("the last region: %d %s; orders %v", code, answer, mesh.orders)
+	}
+}
+
+// Of an order that could not be saved the answer does not say that it is not in force.
+func TestOrdersThatFail(t *testing.T) {
+	s, mesh := newServer(t, "")
+	at := serve(t, s)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("%w: disk full", healthmesh.ErrUnsaved), `"the order is in force, but not on this node's disk: disk full"`},
+		{errors.New("too late"), `"the order is not in force: too late"`},
+	} {
+		mesh.err = c.err
+		if code, answer := post(t, at, `{"kind":"freeze"}`); code != 500 || !strings.Contains(answer, c.want) {
+			t.Errorf("%v: %d %s", c.err, code, answer)
+		}
 	}
 }
 
