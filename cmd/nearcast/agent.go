@@ -112,6 +112,7 @@ func (a *agent) reloadLoop(ctx context.Context, m *healthmesh.Mesh, reload chan<
 		if a.source.rights(&next.Config).programs && !a.rights.programs {
 			a.log.Warn("checks of type exec need a restart: an agent that starts without any gives up the right to run programs")
 		}
+		warnFixed(a.loaded.fixed(next), a.log)
 		a.loaded = next
 		w.Watch(next.Files, next.seen)
 		m.Adopt(next.plan)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/nearcast/nearcast/healthmesh"
 )
 
 // patience is how long tests wait for what should come at once, on a machine that does much else.
@@ -284,5 +286,31 @@ func TestVerbsHaveExamples(t *testing.T) {
 func TestSplitKey(t *testing.T) {
 	if got := fmt.Sprint(splitKey("zones[0].services[12].ttl")); got != "[zones 0 services 12 ttl]" {
 		t.Error(got)
+	}
+}
+
+// Of each key of the mesh that a reload does not put in use, there is a warning; of those that it does, there is none.
+func TestFixedKeys(t *testing.T) {
+	witnesses := 5
+	for want, change := range map[string]func(*healthmesh.Config){
+		"mesh.listen":    func(c *healthmesh.Config) { c.Listen = "127.0.0.1:1" },
+		"mesh.advertise": func(c *healthmesh.Config) { c.Advertise = "127.0.0.1:1" },
+		"mesh.join":      func(c *healthmesh.Config) { c.Join = []string{"127.0.0.1:1"} },
+		"mesh.label":     func(c *healthmesh.Config) { c.Label = "other" },
+		"mesh.beat":      func(c *healthmesh.Config) { c.Beat = time.Minute },
+		"mesh.lease":     func(c *healthmesh.Config) { c.Lease = time.Minute },
+		"":               func(c *healthmesh.Config) { c.Witnesses, c.Directors = &witnesses, []string{"key"} },
+	} {
+		old, next := new(loaded), new(loaded)
+		change(&next.Mesh)
+		var changed []string
+		for key, same := range old.fixed(next) {
+			if !same {
+				changed = append(changed, key)
+			}
+		}
+		if got := strings.Join(changed, " "); got != want {
+			t.Errorf("warned of %q, want %q", got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 )
@@ -132,19 +133,33 @@ func (d *director) tell(prev *loaded) {
 
 // warnFixed names what a running director does not change.
 func (d *director) warnFixed(next *loaded) {
-	fixed := map[string]bool{
-		"listen.dns":                      slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS),
-		"listen.tls":                      slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS),
-		"listen.admin":                    d.loaded.Listen.Admin == next.Listen.Admin,
-		"user":                            d.loaded.User == next.User,
-		"state":                           d.loaded.State == next.State,
-		"mesh.listen":                     d.loaded.Mesh.Listen == next.Mesh.Listen,
-		"mesh.join":                       slices.Equal(d.loaded.Mesh.Join, next.Mesh.Join),
-		"mesh.key_file and mesh.identity": d.loaded.keyed == next.keyed,
+	fixed := d.loaded.fixed(next)
+	fixed["listen.dns"] = slices.Equal(d.loaded.Listen.DNS, next.Listen.DNS)
+	fixed["listen.tls"] = slices.Equal(d.loaded.Listen.TLS, next.Listen.TLS)
+	fixed["listen.admin"] = d.loaded.Listen.Admin == next.Listen.Admin
+	warnFixed(fixed, d.log)
+}
+
+// fixed are the keys that no running node changes, and whether they are in next as they were.
+func (l *loaded) fixed(next *loaded) map[string]bool {
+	old, mesh := l.Mesh, next.Mesh
+	return map[string]bool{
+		"user":                            l.User == next.User,
+		"state":                           l.State == next.State,
+		"mesh.listen":                     old.Listen == mesh.Listen,
+		"mesh.advertise":                  old.Advertise == mesh.Advertise,
+		"mesh.join":                       slices.Equal(old.Join, mesh.Join),
+		"mesh.label":                      old.Label == mesh.Label,
+		"mesh.beat":                       old.Beat == mesh.Beat,
+		"mesh.lease":                      old.Lease == mesh.Lease,
+		"mesh.key_file and mesh.identity": l.keyed == next.keyed,
 	}
+}
+
+func warnFixed(fixed map[string]bool, log *slog.Logger) {
 	for key, same := range fixed {
 		if !same {
-			d.log.Warn("a change takes effect at the next start only", "key", key)
+			log.Warn("a change takes effect at the next start only", "key", key)
 		}
 	}
 }
