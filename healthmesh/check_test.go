@@ -214,6 +214,11 @@ func TestValidate(t *testing.T) {
 		{"mesh", func() {
 			Config{Listen: "x", Advertise: "y", Join: []string{"a:1", "b", ":1"}, Label: strings.Repeat("l", 65), Beat: time.Millisecond, Lease: 2 * time.Millisecond}.Validate("m", "", report)
 		}, "m.listen=x m.advertise=y m.join[1]=b m.join[2]=:1 m.label=" + strings.Repeat("l", 65) + " m.beat=1ms m.lease=2ms"},
+		{"others reach no node at all addresses", func() {
+			Config{Listen: "127.0.0.1:7946", Advertise: ":7946"}.Validate("m", "", report)
+			Config{Listen: "127.0.0.1:7946", Advertise: "0.0.0.0:7946"}.Validate("n", "", report)
+		}, "m.advertise=:7946 n.advertise=0.0.0.0:7946"},
+		{"all of IPv6, in full", func() { Config{Listen: "[0:0::0]:7946", KeyFile: "/gone"}.Validate("m", "", report) }, "m.advertise= m.key_file=/gone"},
 		{"all of IPv6 needs an address for others", func() { Config{Listen: "[::]:7946", KeyFile: "/gone"}.Validate("m", "", report) }, "m.advertise= m.key_file=/gone"},
 	} {
 		got = nil

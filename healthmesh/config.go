@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -66,6 +67,7 @@ const (
 	acceptedHostPort   = `"host:port" with a port from 1 to 65535`
 	acceptedKeyFile    = "a file of base64 keys of 16, 24 or 32 bytes, one a line, at most 8"
 	acceptedNoKey      = "a key file, made by \"nearcast keygen mesh\"; only a mesh that listens on loopback can be without"
+	acceptedOne        = "one address that others reach this node at"
 	acceptedAdvertised = "the address that others reach this node at, since it listens on all IPv6 addresses"
 )
 
@@ -96,7 +98,9 @@ func (c Config) Validate(key, dir string, report Reporter) Config {
 	switch {
 	case c.Advertise != "" && !validHostPort(c.Advertise, 1):
 		report(key+".advertise", c.Advertise, acceptedHostPort)
-	case c.Advertise == "" && listens && host(c.Listen) == "::":
+	case c.Advertise != "" && everywhere(c.Advertise):
+		report(key+".advertise", c.Advertise, acceptedOne)
+	case c.Advertise == "" && listens && everywhere(c.Listen) && strings.Contains(host(c.Listen), ":"):
 		report(key+".advertise", c.Advertise, acceptedAdvertised)
 	}
 	if len(c.Join) > maxSeeds {
@@ -167,6 +171,13 @@ func validHostPort(s string, least uint64) bool {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	return err == nil && n >= least
+}
+
+// everywhere says whether the host is all addresses of a family, none stated or the unspecified one.
+func everywhere(hostPort string) bool {
+	h := host(hostPort)
+	addr, err := netip.ParseAddr(h)
+	return h == "" || err == nil && addr.IsUnspecified()
 }
 
 func onLoopback(hostPort string) bool {
