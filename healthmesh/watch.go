@@ -19,7 +19,8 @@ type watch struct {
 	reason   reason
 	decided  bool  // a check has said up or down
 	towards  State // what the last results speak for, other than state
-	opposing int   // how many in a row
+	opposing int   // how many, with none for the state between them
+	unmade   int   // checks in a row that could not be made
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
 	unable   bool // the check could not be made the last time
@@ -38,7 +39,7 @@ type result struct {
 }
 
 // take counts a result, and says whether the state or the reason changed. The first decides at once; after it, as many in a row
-// as fall or rise says, and for a rise the damper, too.
+// as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Down {
 		w.damper.failed = now
@@ -51,13 +52,13 @@ func (w *watch) take(o outcome, now time.Time) (changed bool) {
 		if changed {
 			w.reason = o.why
 		}
-		w.held, w.opposing = false, 0
+		w.held, w.unmade = false, 0
+		if o.state != Unknown {
+			w.opposing = 0
+		}
 		return changed
 	}
-	if o.state != w.towards {
-		w.towards, w.opposing = o.state, 0
-	}
-	if w.opposing++; w.opposing < w.needed(o.state) {
+	if w.count(o.state) < w.needed(o.state) {
 		return false
 	}
 	if o.state == Up && w.damper.held(now) {
@@ -66,9 +67,23 @@ func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Down {
 		w.damper.fall(now)
 	}
-	w.state, w.reason, w.opposing, w.held = o.state, o.why, 0, false
+	w.state, w.reason, w.opposing, w.unmade, w.held = o.state, o.why, 0, 0, false
 	w.decided = w.decided || o.state != Unknown
 	return true
+}
+
+// count counts a result other than the state, and returns how many there are in a row.
+func (w *watch) count(to State) int {
+	if to == Unknown {
+		w.unmade++
+		return w.unmade
+	}
+	w.unmade = 0
+	if to != w.towards {
+		w.towards, w.opposing = to, 0
+	}
+	w.opposing++
+	return w.opposing
 }
 
 // needed is how many results in a row a change takes.

@@ -47,6 +47,8 @@ func TestTake(t *testing.T) {
 		{"not made at first", 2, 2, minHold, "??+", "??u"},
 		{"no longer made", 2, 2, minHold, "+?+??", "uuuu?"},
 		{"not made, and then a failure", 2, 2, minHold, "+??-+--", "uu????d"},
+		{"every second one not made", 2, 2, minHold, "+-?-?+?+", "uuuddddu"},
+		{"every second one not made, from unknown", 2, 2, minHold, "+??-?-", "uu???d"},
 		{"not made does not go around the hold", 2, 1, 9 * time.Second, "+--??+", "uudd??"},
 	} {
 		w := newWatch(Check{Fall: c.fall, Rise: c.rise, HoldDown: c.hold}, Unknown, reason{})
