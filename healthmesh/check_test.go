@@ -240,3 +240,33 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("http2 without TLS: port %d", c.Port)
 	}
 }
+
+// A check that is given up ends at once, whatever time it has: an agent that ends waits for its checks.
+func TestChecksAreGivenUp(t *testing.T) {
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0") // hears, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	for typ, k := range kinds {
+		c := Check{Type: typ, Timeout: maxTimeout, Command: []string{"/bin/sleep", "60"}}
+		if c.Port = tcp.Addr().(*net.TCPAddr).Port; typ == checkDNS {
+			c.Port = udp.LocalAddr().(*net.UDPAddr).Port
+		}
+		if typ == checkTCP || typ == checkICMP {
+			continue // the machine answers them
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		began := time.Now()
+		_, _ = k.probe(newProbe(Target{Endpoint: "127.0.0.1", Service: "www."}, c.withDefaults()), ctx)
+		if took := time.Since(began); took > patience {
+			t.Errorf("%s took %v", typ, took)
+		}
+	}
+}

@@ -120,7 +120,17 @@ func (p *probe) dns(ctx context.Context) (outcome, error) {
 	query := new(dns.Msg).SetQuestion(dns.Fqdn(p.host), dns.TypeSOA)
 	query.RecursionDesired = false // the endpoint is asked for what it knows itself
 	client := dns.Client{Net: "udp", Timeout: p.check.Timeout}
-	answer, _, err := client.ExchangeContext(ctx, query, p.addr)
+	conn, err := client.DialContext(ctx, p.addr)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() {
+		if ctx.Err() == context.Canceled { // which the client would not see before its timeout
+			conn.Close()
+		}
+	})()
+	answer, _, err := client.ExchangeWithConnContext(ctx, query, conn)
 	var netErr net.Error
 	switch {
 	case err != nil && !errors.As(err, &netErr):
