@@ -75,11 +75,16 @@ func (a *agent) run(ctx context.Context) error {
 	group.Go(func() error { return dropCapabilities(a.rights) }) // the mesh is bound
 	group.Go(func() error { healthmesh.RunAgent(running, m, o, reload); return nil })
 	group.Go(func() error { return a.reloadLoop(running, m, reload) })
+	var left error
+	group.Go(func() error { // at once: nobody is to believe this agent for as long as its checks take to end
+		<-running.Done()
+		leave, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		left = m.Close(leave)
+		return nil
+	})
 	a.log.Info("reporting", "region", a.source.agent, "targets", len(o.Targets))
-	err = group.Wait()
-	leave, cancel := context.WithTimeout(context.Background(), leaveTime)
-	defer cancel()
-	return errors.Join(err, m.Close(leave))
+	return errors.Join(group.Wait(), left)
 }
 
 func (a *agent) options(l *loaded) healthmesh.AgentOptions {
