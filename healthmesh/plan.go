@@ -90,6 +90,12 @@ func (p *Plan) genuine(r *part) bool {
 	return region != nil && (len(region.keys) == 0 || region.keys.verify(signReport, r.body, r.signature))
 }
 
+// keyed says whether a region is bound to keys.
+func (p *Plan) keyed(region string) bool {
+	r := p.regions[region]
+	return r != nil && len(r.keys) > 0
+}
+
 func keysOf(list []PublicKey) keys {
 	all := make(keys, len(list))
 	for _, k := range list {

@@ -121,6 +121,30 @@ func TestWitnesses(t *testing.T) {
 	}
 }
 
+// Where a region is bound to keys, regions for which anyone can speak are not its witnesses, nor take the duty from those that are.
+func TestWitnessesOfBoundRegions(t *testing.T) {
+	plan := planOf("a b x y z")
+	for i := range plan.Regions[:2] {
+		plan.Regions[i].Keys = []PublicKey{{byte(i)}}
+	}
+	plan = plan.index()
+	now := time.Now()
+	tab := meeting(t, "a-1: a=up b=up x=up, b-1: a=up b=up x=down y=up, x-1: a=down x=up y=up, y-1: a=down x=down y=up, z-1: a=down x=down y=up", now)
+	b := believe(tab, belief{start: now}, plan, 5*time.Second, now)
+	for name, want := range map[string]State{"a": Up, "x": Down} {
+		if got := b.regions[name].Endpoints[endpointOf(name)].State; got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	agents := []agentKey{{"a", "a-1"}, {"b", "b-1"}, {"x", "x-1"}, {"y", "y-1"}, {"z", "z-1"}}
+	for _, a := range agents {
+		mine := slices.ContainsFunc(plan.duties(a, agents), func(t Target) bool { return t.Region == "a" })
+		if mine != (a.region == "b") {
+			t.Errorf("%s is a witness of a: %v", a.name, mine)
+		}
+	}
+}
+
 // Whatever the agents of one region say, endpoints of other regions are as if they had said nothing.
 func TestNoRegionTakesOutAnother(t *testing.T) {
 	plan := planOf("a b c d")

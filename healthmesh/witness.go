@@ -8,7 +8,8 @@ import (
 )
 
 // testimony gathers what regions say of endpoints of others, as most of their agents do: fresh, of agents that are not cut off themselves.
-// Without a plan there is none: nothing tells of which region an endpoint is.
+// Of a region that is bound to keys, only regions that are, too, say something: for the others anyone can speak. Without a plan there is
+// none: nothing tells of which region an endpoint is.
 func testimony(t *table, plan *Plan, lease time.Duration, now time.Time) map[EndpointID]*ballot {
 	if plan == nil {
 		return nil
@@ -50,6 +51,9 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 			if target == nil || target.Region == a.region || e.State == Unknown {
 				continue
 			}
+			if plan.keyed(target.Region) && !plan.keyed(a.region) {
+				continue
+			}
 			family := target.family()
 			sees[family] = sees[family] || e.State == Up
 			all = append(all, sighting{vote{p, e}, family})
@@ -78,12 +82,14 @@ func (t *Target) family() int {
 
 // duties are the targets of other regions that an agent is to probe: those of each service in a region for which it is among the
 // first of the plan's number, in an order of all agents by hash (rendezvous hashing, Thaler and Ravishankar, 1998), of one region the first
-// alone. Who comes or goes moves only the duties that it takes or leaves. agents are those that are heard, this one among them.
+// alone, and for a region that is bound to keys among those of such regions. Who comes or goes moves only the duties that it takes or
+// leaves. agents are those that are heard, this one among them.
 func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 	if p == nil || p.Witnesses == 0 {
 		return nil
 	}
-	hashes := hashesOf(agents)
+	keyed := slices.DeleteFunc(slices.Clone(agents), func(a agentKey) bool { return !p.keyed(a.region) })
+	hashes, keyedHashes := hashesOf(agents), hashesOf(keyed)
 	chosen := make(map[string]bool) // by service and region
 	for i := range p.Targets {
 		t := &p.Targets[i]
@@ -93,7 +99,11 @@ func (p *Plan) duties(self agentKey, agents []agentKey) (mine []Target) {
 		key := t.Service + "\x00" + t.Region
 		is, known := chosen[key]
 		if !known {
-			is = slices.Contains(p.witnesses(key, t.Region, agents, hashes), self)
+			if p.keyed(t.Region) {
+				is = slices.Contains(p.witnesses(key, t.Region, keyed, keyedHashes), self)
+			} else {
+				is = slices.Contains(p.witnesses(key, t.Region, agents, hashes), self)
+			}
 			chosen[key] = is
 		}
 		if is {

@@ -60,7 +60,7 @@ type Region struct {
 	// it is the configured one.
 	Backends healthmesh.BackendsConfig `mapstructure:"backends"`
 	// AgentKeys are the public keys of the region's agents, base64 as "nearcast keygen agent" prints them, at most 64, none that another list
-	// has: reports of this region are believed only if signed by one of them. Optional: every member of the mesh may speak for the region.
+	// has: reports of this region are believed only if signed by one of them. Optional: every member of the mesh may speak for the region, which is then no witness of those with keys.
 	AgentKeys []string `mapstructure:"agent_keys"`
 }
 
