@@ -326,6 +326,17 @@ func TestTableIsNotFooled(t *testing.T) {
 	if at := tab.agents[agentKey{"a", "x"}].heard().at; !at.Equal(now) {
 		t.Errorf("with a false age: heard %v ago", now.Sub(at))
 	}
+	// Nor can ages that are false every time make it silent: its own clock goes on, and is signed.
+	for seq := range uint64(100) {
+		p := make(4+seq, time.Hour/2)
+		p.Elapsed, now = 1000*(1+seq), now.Add(time.Second)
+		if v := tab.apply(p, anyone, now); v > repeated {
+			t.Fatal(v)
+		}
+		if at := tab.agents[agentKey{"a", "x"}].heard().at; !at.Equal(now) {
+			t.Fatalf("after %d s of false ages: heard %v ago", seq+1, now.Sub(at))
+		}
+	}
 }
 
 func TestTableIsBounded(t *testing.T) {

@@ -182,7 +182,7 @@ func (c *core) takePackets() (dirty bool) {
 	for _, a := range c.gossip.packets.take() {
 		m, err := decodeMessage(a.b, a.at)
 		if err != nil {
-			c.refuse(notUnderstood, "packet", "error", err)
+			c.refuse(notUnderstood, "packet not understood", "error", err)
 			continue
 		}
 		dirty = c.apply(m, time.Now()) || dirty
@@ -194,7 +194,7 @@ func (c *core) takeStates() (dirty bool) {
 	for _, a := range c.gossip.states.take() {
 		m, err := decodeExchange(a.b, a.at)
 		if err != nil {
-			c.refuse(notUnderstood, "another node's state", "error", err)
+			c.refuse(notUnderstood, "another node's state not understood", "error", err)
 			continue
 		}
 		dirty = c.apply(m, time.Now()) || dirty
@@ -214,7 +214,7 @@ func (c *core) takeStates() (dirty bool) {
 // apply takes what is new in a message, and passes on what is new and fresh. It says whether anything was.
 func (c *core) apply(m message, now time.Time) (dirty bool) {
 	for range m.bad {
-		c.refuse(notUnderstood, "report or order")
+		c.refuse(notUnderstood, "report or order not understood")
 	}
 	c.takeRing(m.ring)
 	for _, p := range m.parts {
@@ -227,11 +227,15 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 				c.queueReport(p, v)
 			}
 		case earlier:
-			c.refuse(outOfDate, "report", "agent", p.Agent, "region", p.Region, "incarnation", p.Incarnation)
+			c.refuse(outOfDate, "report refused: of an earlier life of its agent", "agent", p.Agent, "region", p.Region, "incarnation", p.Incarnation)
 		case refused:
-			c.refuse(outOfBounds, "report", "agent", p.Agent, "region", p.Region)
+			c.refuse(outOfBounds, "report refused: beyond a bound", "agent", p.Agent, "region", p.Region)
 		case forged:
-			c.refuse(notGenuine, "report", "agent", p.Agent, "region", p.Region)
+			why := "not signed by a key that the configuration lists for its region"
+			if !c.plan.Load().has(p.Region) {
+				why = "its region is not in this node's configuration"
+			}
+			c.refuse(notGenuine, "report refused: "+why, "agent", p.Agent, "region", p.Region)
 		}
 	}
 	return c.applyOrders(m, now) || dirty

@@ -73,6 +73,10 @@ func (r *ring) check() error {
 	return nil
 }
 
+func (r *ring) has(key []byte) bool {
+	return slices.ContainsFunc(r.Keys, func(k []byte) bool { return bytes.Equal(k, key) })
+}
+
 // beats says whether r replaces o.
 func (r *ring) beats(o *ring) bool {
 	switch {
@@ -237,10 +241,13 @@ func (c *core) takeRing(raw []byte) {
 	r, body, signature, err := decodeRing(raw)
 	switch {
 	case err != nil:
-		c.refuse(notUnderstood, "keyring", "error", err)
+		c.refuse(notUnderstood, "keyring not understood", "error", err)
 	case c.keys == nil || !r.beats(c.ring):
 	case !c.plan.Load().genuineOfDirector(signRing, body, signature):
-		c.refuse(notGenuine, "keyring", "by", r.By)
+		c.refuse(notGenuine, "keyring refused: not signed by a key that the configuration lists for directors", "by", r.By)
+	case c.ring == nil && !slices.ContainsFunc(c.keysInUse(), r.has):
+		// The key file has none of these keys: they are of an earlier time, kept by who sends them again, and would cut this node off.
+		c.refuse(outOfDate, "keyring refused: it has no key of the key file", "by", r.By, "at", r.At)
 	default:
 		if err := c.useRing(r); err != nil {
 			c.o.Log.Error("the mesh's new keys cannot be used", "by", r.By, "error", err)
@@ -260,7 +267,7 @@ func (c *core) useRing(r *ring) error {
 		return err
 	}
 	for _, k := range c.keysInUse() {
-		if !slices.ContainsFunc(r.Keys, func(o []byte) bool { return bytes.Equal(o, k) }) {
+		if !r.has(k) {
 			if err := c.keys.RemoveKey(k); err != nil {
 				return err
 			}

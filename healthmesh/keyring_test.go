@@ -151,6 +151,10 @@ func Test_only_listed_directors_change_keys(t *testing.T) {
 	forged := &ring{Keys: [][]byte{make([]byte, 32)}, At: time.Now(), By: "d2"}
 	d1.core.gossip.NotifyMsg(append([]byte{kindRing}, forged.encode(bad)...))
 	d1.eventually("a keyring that is refused", func(*View) bool { return d1.Stats().Forged > 0 })
+	// A change of before the key file, that someone kept, cuts no new node off.
+	before := &ring{Keys: [][]byte{make([]byte, 32)}, At: time.Now().Add(-time.Hour), By: "d1"}
+	d1.core.gossip.NotifyMsg(append([]byte{kindRing}, before.encode(good)...))
+	d1.eventually("an earlier keyring that is refused", func(*View) bool { return d1.Stats().Earlier > 0 })
 	if r, err := d1.Rotate(t.Context(), "", ""); err != nil || !slices.Equal(r.Keys, []string{fingerprintOf(t, old)}) {
 		t.Errorf("%+v, %v", r, err)
 	}

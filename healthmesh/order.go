@@ -51,8 +51,8 @@ func (o Order) beats(p Order) bool { return o.compare(p) > 0 }
 
 // meet is an order of which two copies came that differ in nothing but their ages. One that a clock counted without a break since the order
 // was given counts for more than one that went on over a restart by the wall clock, which may have jumped; else the larger does, since what
-// one node saw end has ended everywhere. An age is never less than what was counted before the restart. It does not depend on which
-// copy came first, or how often, either.
+// one node saw end has ended everywhere. An age is never less than what was counted before the restart. It does not depend on which copy came
+// first, or how often, either.
 func (o Order) meet(p Order) Order {
 	earlier := func(a, b time.Time) time.Time {
 		if a.Before(b) {
@@ -60,15 +60,16 @@ func (o Order) meet(p Order) Order {
 		}
 		return b
 	}
+	if p.guessed() && !o.guessed() {
+		o, p = p, o
+	}
 	switch {
-	case o.guessed() && p.guessed():
-		o.Given, o.latest = earlier(o.Given, p.Given), earlier(o.latest, p.latest)
-	case o.guessed():
-		o.Given, o.latest = earlier(p.Given, o.latest), time.Time{}
-	case p.guessed():
-		o.Given = earlier(o.Given, p.latest)
-	default:
+	case !o.guessed():
 		o.Given = earlier(o.Given, p.Given)
+	case p.guessed():
+		o.Given, o.latest = earlier(o.Given, p.Given), earlier(o.latest, p.latest)
+	default:
+		o.Given, o.latest = earlier(p.Given, o.latest), time.Time{}
 	}
 	return o
 }

@@ -83,17 +83,14 @@ func (p *Plan) genuineOfDirector(context string, body, signature []byte) bool {
 // genuine says whether a report is of a region that the plan has, and signed by a key of it, where the plan binds the region to keys. Who
 // could speak for a region of its own invention would be a witness of all others.
 func (p *Plan) genuine(r *part) bool {
-	if p == nil {
-		return true
-	}
-	region := p.regions[r.Region]
-	return region != nil && (len(region.keys) == 0 || region.keys.verify(signReport, r.body, r.signature))
+	return p == nil || p.has(r.Region) && (!p.keyed(r.Region) || p.regions[r.Region].keys.verify(signReport, r.body, r.signature))
 }
+
+func (p *Plan) has(region string) bool { return p.regions[region] != nil }
 
 // keyed says whether a region is bound to keys.
 func (p *Plan) keyed(region string) bool {
-	r := p.regions[region]
-	return r != nil && len(r.keys) > 0
+	return p.has(region) && len(p.regions[region].keys) > 0
 }
 
 func keysOf(list []PublicKey) keys {

@@ -44,7 +44,7 @@ func (c *core) applyOrders(m message, now time.Time) (dirty bool) {
 		return false
 	}
 	if !c.plan.Load().vouched(*m.seal) {
-		c.refuse(notGenuine, "orders", "key", hex.EncodeToString(m.seal.signature[:min(len(m.seal.signature), len(keyID{}))]))
+		c.refuse(notGenuine, "orders refused: not signed by a key that the configuration lists for directors", "key", hex.EncodeToString(m.seal.signature[:min(len(m.seal.signature), len(keyID{}))]))
 		return false
 	}
 	for _, o := range m.seal.orders {
@@ -56,7 +56,7 @@ func (c *core) applyOrders(m message, now time.Time) (dirty bool) {
 			dirty = true
 			c.logOrder("order", o)
 		case refused:
-			c.refuse(outOfBounds, "order", "region", o.Region, "kind", o.Kind, "by", o.By)
+			c.refuse(outOfBounds, "order refused: beyond a bound", "region", o.Region, "kind", o.Kind, "by", o.By)
 		}
 	}
 	return dirty

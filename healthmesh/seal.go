@@ -13,7 +13,8 @@ import (
 //	id of the key (4 bytes) and signature of all before it (64 bytes); nothing of a director without an identity
 //
 // A seal that is sent again later makes nobody believe anything anew who counts: an order that was replaced stays so, and of an order that
-// is held the larger age is. Who only guesses, after a restart, takes its age until a director that counts is heard.
+// is held the larger age is. Who only guesses, after a restart, takes a seal's age for true, but for what it counted before, until a director that counts
+// is heard: where all restarted, whoever kept a seal can make an order as much younger as they were away.
 type seal struct {
 	body, signature []byte
 	orders          []Order
@@ -81,7 +82,7 @@ func unseal(b []byte, now time.Time) (s seal, err error) {
 
 // vouched says whether a seal is of a director that may give orders, where the plan lists any.
 func (p *Plan) vouched(s seal) bool {
-	return p == nil || len(p.orders) == 0 || p.orders.verify(signOrders, s.body, s.signature)
+	return p.genuineOfDirector(signOrders, s.body, s.signature)
 }
 
 // lists says whether others take what an identity seals.

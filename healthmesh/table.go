@@ -30,9 +30,10 @@ type agentKey struct{ region, name string }
 // An agent is what the table holds of one agent.
 type agent struct {
 	agentKey
-	newest numbering
-	parts  []*part   // by report.Part; nil where none came yet; as many as the newest report has; none once it is forgotten
-	at     time.Time // when the newest report came; when this node began for one remembered from disk
+	newest  numbering
+	elapsed uint64    // of its life, in the newest report
+	parts   []*part   // by report.Part; nil where none came yet; as many as the newest report has; none once it is forgotten
+	at      time.Time // when the newest report came; when this node began for one remembered from disk
 }
 
 // A part is one part of a report as it came.
@@ -89,11 +90,11 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 	}
 	if a.newest.Incarnation != p.Incarnation {
 		t.drop(a) // another life: what the last one said of its other parts is not evidence of this one
-	} else if a.at.After(p.at) && len(a.parts) > 0 {
-		p.at = a.at // what is newer cannot be older, whatever age it claims; of a number from disk nobody knows how old it is
+	} else if len(a.parts) > 0 { // of a number from disk nobody knows how old it is
+		p.at = a.least(p, now)
 	}
 	t.agents[key] = a
-	a.newest, a.at = p.numbering, p.at
+	a.newest, a.elapsed, a.at = p.numbering, p.Elapsed, p.at
 	t.parts += int(p.Parts) - len(a.parts)
 	a.parts = slices.Clip(append(a.parts, make([]*part, maxParts)...)[:p.Parts])
 	before := a.parts[p.Part]
@@ -102,6 +103,21 @@ func (t *table) apply(p *part, genuine func(*part) bool, now time.Time) verdict 
 		return repeated
 	}
 	return applied
+}
+
+// least is when a newer report came, whatever age it claims, which is not the agent's word but that of who passed it on: no earlier than
+// the one before and as much later as the agent's clock says, and not later than now.
+func (a *agent) least(p *part, now time.Time) time.Time {
+	at := now
+	if p.Elapsed < a.elapsed {
+		at = a.at
+	} else if past := time.Duration(p.Elapsed-a.elapsed) * time.Millisecond; past < now.Sub(a.at) {
+		at = a.at.Add(past)
+	}
+	if p.at.After(at) {
+		return p.at
+	}
+	return at
 }
 
 // drop forgets what an agent said, but not its number: an old report that comes again is still old.

@@ -28,23 +28,16 @@ type register struct {
 }
 
 // refuse counts what is not taken, and logs the first of each minute.
-func (c *core) refuse(why unused, what string, args ...any) {
+func (c *core) refuse(why unused, text string, args ...any) {
 	n := c.unused.n[why].Add(1)
 	now := time.Now()
 	if last := c.unused.logged[why]; !last.IsZero() && now.Sub(last) < unusedPause {
 		return
 	}
 	c.unused.logged[why] = now
-	level, text := slog.LevelWarn, ""
-	switch why {
-	case notUnderstood:
-		text = " not understood"
-	case notGenuine:
-		text = " refused: not signed by a key that the configuration lists for it"
-	case outOfBounds:
-		text = " refused: beyond a bound"
-	case outOfDate:
-		level, text = slog.LevelInfo, " refused: of an earlier life of its agent" // some come late after every restart
+	level := slog.LevelWarn
+	if why == outOfDate { // some come late after every restart
+		level = slog.LevelInfo
 	}
-	c.o.Log.Log(context.Background(), level, what+text, append(args, "so_far", n)...)
+	c.o.Log.Log(context.Background(), level, text, append(args, "so_far", n)...)
 }
