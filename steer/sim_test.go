@@ -131,7 +131,7 @@ type simulation struct {
 	seen    map[*life]*lookout            // of directors
 	cut     map[*simnode]*healthmesh.View // what directors believed that are cut off from all regions
 	thaws   time.Time                     // when the last freeze has ended and all that happened meanwhile is known
-	orders  []*given                      // in the order they were given
+	orders  []*given                      // as they were given
 	noted   map[*simnode]*noteBook        // what a director's memory must hold
 }
 
@@ -169,7 +169,7 @@ func newSimulation(worlds []*simWorld, s schedule) *simulation {
 		sim.after(time.Duration(sim.rng.Int64N(int64(startTime))), n.start)
 	}
 	for i := range s.directors {
-		node(fmt.Sprintf("d%d", i), "")
+		node(directorName(i), "")
 		sim.seeds = append(sim.seeds, sim.nodes[i].addr())
 	}
 	for i, agents := range s.regions {
@@ -325,7 +325,15 @@ func (s *simulation) effect(e event) (do, undo func()) {
 			}
 		}, nodes[0].start
 	case leaving:
-		return nodes[0].leave, nodes[0].start
+		return func() {
+				for _, n := range nodes {
+					n.leave()
+				}
+			}, func() {
+				for _, n := range nodes {
+					n.start()
+				}
+			}
 	case twin:
 		return s.twin(nodes[0], e.lasts)
 	case clock:
@@ -351,6 +359,9 @@ func (s *simulation) effect(e event) (do, undo func()) {
 				}
 			}
 	case forging:
+		if nodes[0].director() {
+			return s.rogue(e.region, nodes[0])
+		}
 		return s.forger(e.region, nodes[0])
 	case loading:
 		r := s.regions[e.region]
@@ -487,6 +498,29 @@ func (s *simulation) spared(n *simnode, r *simRegion) bool {
 		first = s.regions[1]
 	}
 	return r == first && !n.forges
+}
+
+// rogue is a member that has the gossip key and says that it is a director, and gives an order. Where no directors are listed it may.
+func (s *simulation) rogue(region int, as *simnode) (do, undo func()) {
+	r := s.regions[region]
+	n := &simnode{sim: s, name: fmt.Sprint("rogue-", as.name), ip: fmt.Sprintf("10.0.1.%d", as.index), disk: new(memoryDisk), forges: true, key: s.world.keys[r.name]}
+	s.forgers = append(s.forgers, n)
+	if !s.listed {
+		return func() {}, nil
+	}
+	return func() {
+		n.start()
+		s.after(time.Second, func() {
+			if n.life == nil {
+				return
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := n.life.mesh.Give(ctx, healthmesh.Order{Region: r.name, Kind: healthmesh.PinDown, Reason: "forged"}); err != nil {
+				s.violated("a rogue gives its order", "%v", err)
+			}
+		})
+	}, func() { n.kill(false) }
 }
 
 // forger is a member that has the gossip key and a region's key, and speaks for another region, under its agent's name or one of its own.

@@ -2,7 +2,6 @@ package steer_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,13 +21,31 @@ const (
 	heldWithin    = time.Second             // from an order to all directors, where no packet is lost
 	heldAnyway    = 6 * time.Second         // and where some are: a push/pull later
 	endsWithin    = time.Second             // an order may live so much longer, for the ages of its travel
+	gap           = 1500 * time.Millisecond // a process may be killed or a network cut for so long, and nobody finds out
+	gapAfter      = 3 * time.Second         // the gap before
 	inUseWithin   = 400 * time.Millisecond  // from a view to the snapshot: amounts wait for a token and a tick
 )
 
-// reach is whether packets of one node can come to a director, over others where need be, and since when that is so.
+// reach is whether packets of one node can come to a director, over others where need be, and since when that is so. Those of a process that
+// has joined nobody and can join nobody go nowhere: it knows none to send to.
 type reach struct {
 	connected bool
 	since     time.Time
+	steady    time.Time // since when, but for gaps
+}
+
+// next is the reach when it was found to be connected or not.
+func (r reach) next(connected bool, now time.Time) reach {
+	switch {
+	case r.connected == connected:
+		return r
+	case !connected && now.Sub(r.since) < gapAfter:
+		r.steady = now
+	case connected && now.Sub(r.since) > gap:
+		r.steady = now
+	}
+	r.connected, r.since = connected, now
+	return r
 }
 
 // reach looks at all ways after something changed.
@@ -40,7 +57,7 @@ func (s *simulation) reach() {
 			within[d] = true
 			for queue := []*simnode{d}; len(queue) > 0; queue = queue[1:] {
 				for _, n := range s.nodes {
-					if n.runs() && !within[n] && s.net.open(link{n.addr(), queue[0].addr()}) {
+					if !within[n] && s.knows(n) && s.net.open(link{n.addr(), queue[0].addr()}) {
 						within[n] = true
 						if n.moves == 0 { // others know one that moved by its old address until that is dead
 							queue = append(queue, n)
@@ -52,11 +69,24 @@ func (s *simulation) reach() {
 		s.cutOff(d, within)
 		for _, n := range s.nodes {
 			key := [2]*simnode{n, d}
-			if was, ok := s.reached[key]; !ok || was.connected != within[n] {
-				s.reached[key] = reach{within[n], now}
+			was, ok := s.reached[key]
+			if !ok {
+				was = reach{!within[n], now, now}
 			}
+			s.reached[key] = was.next(within[n], now)
 		}
 	}
+}
+
+// knows says whether a node's process runs and knows others: it has joined them, or it can, over a stream to any of them.
+func (s *simulation) knows(n *simnode) bool {
+	if !n.runs() {
+		return false
+	}
+	n.life.joined = n.life.joined || n.life.mesh.Stats().Members > 1
+	return n.life.joined || slices.ContainsFunc(s.nodes, func(o *simnode) bool {
+		return o != n && o.runs() && s.net.streams(n.addr(), o.addr())
+	})
 }
 
 // cutOff notes what a director believes that is cut off from all regions in one moment: it cannot tell that from the death of all.
@@ -113,6 +143,14 @@ func (s *simulation) heard(d *simnode, region string, last time.Duration) (heard
 		}
 	}
 	return heard, calm
+}
+
+// steady says whether some agent of the region could be heard by d for some time, but for gaps in which no lease runs out.
+func (s *simulation) steady(d *simnode, region string) bool {
+	return slices.ContainsFunc(s.nodes, func(n *simnode) bool {
+		r := s.reached[[2]*simnode{n, d}]
+		return n.region == region && n.noUDP == 0 && r.connected && time.Since(r.steady) >= healing
+	})
 }
 
 // dead says whether no agent of the region had a process in the last time.
@@ -213,7 +251,7 @@ func (s *simulation) checkRegions(d *simnode, m *lookout) {
 		r := m.view.Regions[truth.name]
 		heard, _ := s.heard(d, truth.name, healing)
 		switch {
-		case heard && (r == nil || r.State != healthmesh.Up):
+		case (heard || s.steady(d, truth.name)) && (r == nil || r.State != healthmesh.Up):
 			s.violated("a region whose agents can be heard is up", "%s believes of %s: %v", d.name, truth.name, show(r))
 		case heard && s.calm(d) && time.Since(s.changed) > seenWithin:
 			s.checkEndpoints(d, truth, r)
@@ -422,173 +460,5 @@ func (s *simulation) agree() {
 		} else if a.text != b.text {
 			s.violated("all directors agree in the end", "%s answers\n%s%s answers\n%s", first.name, a.text, d.name, b.text)
 		}
-	}
-}
-
-// A slot is what one order can be in force for: a region's state, a region's shed, or the freeze.
-type simSlot struct {
-	region string
-	shed   bool
-}
-
-func slotOf(region, kind string) simSlot {
-	if kind == healthmesh.Freeze {
-		return simSlot{}
-	}
-	return simSlot{region, kind == healthmesh.Shed}
-}
-
-// A given order is one that a director took.
-type given struct {
-	id        string // its reason, which makes it unlike all others
-	slot      simSlot
-	takesBack bool
-	at        time.Time
-	until     time.Time // zero: until taken back
-	by        *simnode
-	unsure    bool // it may be lost, or may not be the last, or may end before its time
-}
-
-// A noteBook is what a director has held of orders, as long as its memory lasts.
-type noteBook struct {
-	held map[simSlot]string // the order in force
-	gone map[string]bool    // those that were in force and are not
-}
-
-func (s *simulation) notes(d *simnode) *noteBook {
-	if s.noted[d] == nil {
-		s.noted[d] = &noteBook{held: make(map[simSlot]string), gone: make(map[string]bool)}
-	}
-	return s.noted[d]
-}
-
-// forgot is when a node lost its memory.
-func (s *simulation) forgot(n *simnode) {
-	delete(s.noted, n)
-	for _, g := range s.orders {
-		if g.by == n {
-			g.unsure = true
-		}
-	}
-}
-
-// jumped is when a director starts with another wall clock than it ended with: it takes the orders that it remembers for as old as that
-// says, and the others believe it, so that an order may end before its time. It never ends after it.
-func (s *simulation) jumped() {
-	for _, g := range s.orders {
-		if !g.until.IsZero() {
-			g.unsure = true
-		}
-	}
-}
-
-func (s *simulation) lastGiven(slot simSlot) *given {
-	for _, g := range slices.Backward(s.orders) {
-		if g.slot == slot {
-			return g
-		}
-	}
-	return nil
-}
-
-// give has a director take an order.
-func (s *simulation) give(d *simnode, e event) {
-	if !slices.Contains(s.serving(), d) {
-		return
-	}
-	notes := s.notes(d)
-	o := healthmesh.Order{Region: s.regions[e.region].name, Kind: e.order, Reason: fmt.Sprint("order ", len(s.orders)), Share: e.amount, Over: e.over, For: e.lasts}
-	if o.Kind == healthmesh.Freeze {
-		o.Region = ""
-		s.thaws = later(s.thaws, time.Now().Add(e.lasts+healing))
-	}
-	g := &given{
-		id: o.Reason, slot: slotOf(o.Region, o.Kind), takesBack: o.Kind == healthmesh.None || o.Kind == healthmesh.Shed && o.Share == 0, at: time.Now(), by: d,
-	}
-	if o.For > 0 {
-		g.until = g.at.Add(o.For)
-	}
-	// The mesh's order is that of the clocks that the givers have seen: it is ours if each had seen the one before.
-	if last := s.lastGiven(g.slot); last != nil {
-		g.unsure = last.unsure || last.by != d && notes.held[g.slot] != last.id && !notes.gone[last.id]
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := d.life.mesh.Give(ctx, o); err != nil && !d.disk.behind() {
-		s.violated("a director takes orders", "%s: %v", d.name, err)
-	}
-	s.orders = append(s.orders, g)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// inForce are the orders of a view.
-func inForce(v *healthmesh.View) map[simSlot]*healthmesh.Order {
-	all := map[simSlot]*healthmesh.Order{{}: v.Freeze}
-	for name, r := range v.Regions {
-		all[simSlot{name, false}], all[simSlot{name, true}] = r.Order, r.Shed
-	}
-	return all
-}
-
-// checkOrders: none returns after it ended or was taken back, and new ones come to all.
-func (s *simulation) checkOrders(d *simnode, m *lookout) {
-	notes, held := s.notes(d), inForce(m.view)
-	for _, g := range s.orders {
-		id := ""
-		if o := held[g.slot]; o != nil {
-			id = o.Reason
-		}
-		if id == g.id && !g.until.IsZero() && time.Since(g.until) > endsWithin+d.away {
-			s.violated("no order returns after its end", "%s holds %s of %v, which ended %v ago", d.name, id, g.slot, time.Since(g.until))
-		}
-		if before := notes.held[g.slot]; before != id {
-			if before != "" {
-				notes.gone[before] = true
-				s.checkLost(d, before)
-			}
-			notes.held[g.slot] = id
-		}
-		if notes.gone[id] {
-			s.violated("no order returns after its end", "%s holds %s of %v again", d.name, id, g.slot)
-		}
-		if g == s.lastGiven(g.slot) {
-			s.checkLast(d, g, id)
-		}
-	}
-}
-
-// checkLost: an order that a director held is gone because it ended or because there is a later one.
-func (s *simulation) checkLost(d *simnode, id string) {
-	g := s.orders[slices.IndexFunc(s.orders, func(g *given) bool { return g.id == id })]
-	if g == s.lastGiven(g.slot) && !g.unsure && (g.until.IsZero() || time.Now().Before(g.until)) {
-		s.violated("no order is lost", "%s held %s of %v and does not any more", d.name, id, g.slot)
-	}
-}
-
-// checkLast: the last order comes to all that the giver can reach.
-func (s *simulation) checkLast(d *simnode, g *given, held string) {
-	if g.unsure || !g.until.IsZero() && !time.Now().Before(g.until) {
-		return
-	}
-	within := heldAnyway
-	if s.weather.loss == 0 && s.weather.late == 0 {
-		within = heldWithin
-	}
-	r := s.reached[[2]*simnode{g.by, d}]
-	if time.Since(g.at) < within || !r.connected || g.at.Sub(r.since) < healing {
-		return
-	}
-	want := g.id
-	if g.takesBack {
-		want = ""
-	}
-	if held != want {
-		s.violated("all directors hold an order", "%s holds %q of %v, not %q that %s took %v ago", d.name, held, g.slot, want, g.by.name, time.Since(g.at))
 	}
 }

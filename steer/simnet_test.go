@@ -70,6 +70,13 @@ func (n *simnet) open(l link) bool {
 	return n.cuts[l].packets == 0
 }
 
+// streams says whether streams between two addresses pass.
+func (n *simnet) streams(a, b string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cuts[link{a, b}].streams == 0 && n.cuts[link{b, a}].streams == 0
+}
+
 // trip is how long what leaves now is on its way. Called with mu held.
 func (n *simnet) trip() time.Duration {
 	return n.weather.delay + time.Duration(n.rng.Float64()*float64(n.weather.jitter))

@@ -3,6 +3,7 @@ package steer_test
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,6 @@ type simnode struct {
 	lies   int           // faults that make the agent lie
 	noUDP  int           // faults that block its packets and not its streams
 	died   time.Time     // when the last process ended
-	diedBy int64         // the wall clock's error then
 	away   time.Duration // how long it had no process, in all
 }
 
@@ -44,6 +44,7 @@ type life struct {
 	keeper  atomic.Pointer[steer.Keeper] // of a director; nil until it serves
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	joined  bool // it was seen to have joined another
 	leaves  bool // it is told to end
 	ends    bool // it is closed
 	checked bool // an agent's checks have said something
@@ -66,11 +67,14 @@ func (n *simnode) start() {
 	l := &life{station: n.sim.net.station(n.ip, 7946)}
 	o := healthmesh.Options{
 		Name: n.name, Role: "agent", Region: n.region, Log: n.sim.log.With("node", n.name),
-		Transport: l.station, Wall: n.now, Disk: n.disk, Plan: n.sim.world.plan(n.sim.schedule), Identity: cmp.Or(n.key, n.sim.world.keys[n.region]),
+		Transport: l.station, Wall: n.now, Disk: n.disk, Plan: n.sim.world.plan(n.sim.schedule), Identity: cmp.Or(n.key, n.sim.world.keys[cmp.Or(n.region, n.name)]),
 		Config: healthmesh.Config{Listen: n.addr(), Join: n.sim.seeds},
 	}
 	if n.director() {
 		o.Role = "director"
+	}
+	if n.forges {
+		o.Plan.Directors = nil // or it would not give an order
 	}
 	m, err := healthmesh.Start(o)
 	if err != nil {
@@ -82,7 +86,7 @@ func (n *simnode) start() {
 	n.life, n.paused = l, false
 	if !n.died.IsZero() {
 		n.away += time.Since(n.died)
-		if n.director() && n.wall.Load() != n.diedBy {
+		if (n.director() || !n.sim.listed) && n.disk.ahead() != time.Duration(n.wall.Load()) {
 			n.sim.jumped()
 		}
 	}
@@ -127,7 +131,7 @@ func (n *simnode) kill(dark bool) {
 		n.sim.forgot(n)
 	}
 	n.disk = n.disk.cutOff()
-	n.life, n.paused, n.died, n.diedBy = nil, false, time.Now(), n.wall.Load()
+	n.life, n.paused, n.died = nil, false, time.Now()
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	n.end(l, gone)
@@ -143,7 +147,7 @@ func (n *simnode) leave() {
 	n.end(l, context.Background())
 	n.sim.after(3*time.Second, func() {
 		if n.life == l {
-			n.life, n.died, n.diedBy = nil, time.Now(), n.wall.Load()
+			n.life, n.died = nil, time.Now()
 		}
 	})
 }
@@ -183,10 +187,12 @@ func (n *simnode) resume() {
 // A memoryDisk is a Disk that can be full, and that no longer gets what a process writes after it was killed.
 type memoryDisk struct {
 	mu   sync.Mutex
-	blob []byte // guarded by mu
-	full bool   // guarded by mu
-	off  bool   // guarded by mu
-	lost int    // guarded by mu: writes that failed since the last that did not
+	blob []byte    // guarded by mu
+	last []byte    // guarded by mu: what a process wrote last, whether it is on the disk or not
+	at   time.Time // guarded by mu: when blob was written
+	full bool      // guarded by mu
+	off  bool      // guarded by mu
+	lost int       // guarded by mu: writes that failed since the last that did not
 }
 
 var errFull = errors.New("no space left on device")
@@ -203,13 +209,14 @@ func (d *memoryDisk) Read() ([]byte, error) {
 func (d *memoryDisk) Write(b []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.last = slices.Clone(b)
 	switch {
 	case d.off:
 	case d.full:
 		d.lost++
 		return errFull
 	default:
-		d.blob, d.lost = slices.Clone(b), 0
+		d.blob, d.at, d.lost = d.last, time.Now(), 0
 	}
 	return nil
 }
@@ -218,12 +225,47 @@ func (d *memoryDisk) String() string { return "disk in memory" }
 
 func (d *memoryDisk) SetAside() error { return errors.New("a memory that cannot be used was written") }
 
+// A simMemory is what is looked at of a node's memory.
+type simMemory struct {
+	Orders []struct {
+		Order healthmesh.Order `json:"order"`
+	} `json:"orders"`
+	Written time.Time `json:"written"`
+}
+
+func parseMemory(b []byte) (m simMemory) {
+	_ = json.Unmarshal(b, &m) // what is not there is missed
+	return m
+}
+
+// order finds an order in what a process wrote last.
+func (d *memoryDisk) order(reason string) (found healthmesh.Order, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, saved := range parseMemory(d.last).Orders {
+		if saved.Order.Reason == reason {
+			return saved.Order, true
+		}
+	}
+	return found, false
+}
+
+// ahead is how far the wall clock was when what is on the disk was written.
+func (d *memoryDisk) ahead() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.blob == nil {
+		return 0
+	}
+	return parseMemory(d.blob).Written.Sub(d.at).Round(time.Millisecond)
+}
+
 // cutOff ends a process' writing, and returns the disk as the next one finds it.
 func (d *memoryDisk) cutOff() *memoryDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.off = true
-	return &memoryDisk{blob: d.blob, full: d.full, lost: d.lost}
+	return &memoryDisk{blob: d.blob, at: d.at, full: d.full, lost: d.lost}
 }
 
 func (d *memoryDisk) set(full bool) {

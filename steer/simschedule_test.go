@@ -19,6 +19,7 @@ type schedule struct {
 	weather   weather
 	witnesses int     // other regions that see each endpoint
 	signed    bool    // regions are bound to keys
+	listed    bool    // orders are directors' alone, by their keys
 	events    []event // by time
 }
 
@@ -42,20 +43,39 @@ const (
 	far       = "far"       // an endpoint works, but cannot be reached from other regions
 	lying     = "lying"     // an agent says that endpoints of all other regions are down
 	blinding  = "blinding"  // agents get no answer from any other region
-	forging   = "forging"   // a member without a region's key speaks for it
+	forging   = "forging"   // a member without a region's key speaks for it, or one without a director's gives an order
 	loading   = "load"      // a region's load and capacity change
 	order     = "order"     // an operator gives an order
+)
+
+// The kinds of scene, of several events that seldom meet by chance.
+const (
+	meeting  = "meeting"  // two directors give contrary orders for one slot, mostly on both sides of a partition
+	waiting  = "waiting"  // a director is given an order with an end while another is stopped
+	relapse  = "relapse"  // all agents of a region leave and start, again and again
+	outage   = "outage"   // an endpoint fails in all regions
+	reborn   = "reborn"   // a wall clock jumps, and the process is killed and starts again soon
+	deafborn = "deafborn" // a process starts that gets nothing
 )
 
 // kinds are what is drawn from, the frequent ones more than once.
 var kinds = []string{
 	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
 	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, blinding, blinding, forging, loading, order, order, order, order,
+	meeting, meeting, waiting, relapse, outage, reborn, deafborn,
 }
+
+// unfreeze takes back the freeze, as healthmesh.None of no region.
+const unfreeze = "unfreeze"
 
 // orderKinds are what operators give.
 var orderKinds = []string{
-	healthmesh.Drain, healthmesh.Drain, healthmesh.Drain, healthmesh.PinDown, healthmesh.PinUp, healthmesh.Shed, healthmesh.Freeze, healthmesh.None, healthmesh.None,
+	healthmesh.Drain, healthmesh.Drain, healthmesh.Drain, healthmesh.PinDown, healthmesh.PinUp, healthmesh.Shed, healthmesh.Freeze, healthmesh.None, healthmesh.None, unfreeze,
+}
+
+// contrary are kinds of order for one slot.
+var contrary = [][2]string{
+	{healthmesh.Drain, healthmesh.PinUp}, {healthmesh.PinDown, healthmesh.None}, {healthmesh.Drain, healthmesh.None}, {healthmesh.Shed, healthmesh.Shed}, {healthmesh.Freeze, unfreeze},
 }
 
 // An event happens at a time since the start.
@@ -97,27 +117,30 @@ func (e event) String() string {
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d directors (nodes 0 to %d), agents of each region %v, %d witnesses, signed %v, weather %+v\n",
-		s.seed, s.directors, s.directors-1, s.regions, s.witnesses, s.signed, s.weather)
+	fmt.Fprintf(&b, "seed %d: %d directors (nodes 0 to %d), agents of each region %v, %d witnesses, signed %v, directors listed %v, weather %+v\n",
+		s.seed, s.directors, s.directors-1, s.regions, s.witnesses, s.signed, s.listed, s.weather)
 	for _, e := range s.events {
 		fmt.Fprintln(&b, e)
 	}
 	return b.String()
 }
 
-// The times of a schedule.
+// The bounds of a schedule.
 const (
+	maxDirectors = 4
+
 	settling  = 4 * time.Second  // from the start to the first fault
 	active    = 25 * time.Second // in which faults begin
 	startTime = time.Second      // in which all nodes start
 	lasting   = 25 * time.Second // of one fault at most, but for the long partitions
+	leaveTime = 4 * time.Second  // in which a process that is told to end has ended
 )
 
 // draw makes the schedule of a seed.
 func draw(seed uint64) schedule {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	// Most meshes are small: what a message costs grows with the square of the nodes.
-	s := schedule{seed: seed, directors: []int{2, 2, 2, 3, 4}[rng.IntN(5)]}
+	s := schedule{seed: seed, directors: []int{2, 2, 2, 3, maxDirectors}[rng.IntN(5)]}
 	for range []int{2, 3, 3, 3, 3, 4, 5}[rng.IntN(7)] {
 		s.regions = append(s.regions, []int{1, 1, 1, 1, 1, 1, 2, 3}[rng.IntN(8)])
 	}
@@ -125,9 +148,9 @@ func draw(seed uint64) schedule {
 	if rng.IntN(2) == 0 {
 		s.weather.loss, s.weather.twice, s.weather.late = rng.Float64()*0.1, rng.Float64()*0.05, rng.Float64()*0.05
 	}
-	s.witnesses, s.signed = []int{0, 2, 3, 3}[rng.IntN(4)], rng.IntN(5) == 0
+	s.witnesses, s.signed, s.listed = []int{0, 2, 3, 3}[rng.IntN(4)], rng.IntN(5) == 0, rng.IntN(4) == 0
 	for range 1 + rng.IntN(9) {
-		s.events = append(s.events, s.event(rng, kinds[rng.IntN(len(kinds))]))
+		s.events = append(s.events, s.scene(rng, kinds[rng.IntN(len(kinds))])...)
 	}
 	if rng.IntN(16) == 0 { // past memberlist's memory of the dead
 		e := s.event(rng, partition)
@@ -159,7 +182,7 @@ func (s schedule) event(rng *rand.Rand, kind string) event {
 	case partition:
 		e.nodes = rng.Perm(s.size())[:1+rng.IntN(s.size()-1)]
 	case leaving:
-		e.lasts += 4 * time.Second // it ends before it starts again
+		e.lasts += leaveTime
 	case clock:
 		e.lasts, e.jump = 0, between(rng, time.Second, 60*24*time.Hour)
 		if rng.IntN(2) == 0 {
@@ -177,7 +200,7 @@ func (s schedule) event(rng *rand.Rand, kind string) event {
 		for i := range e.nodes {
 			e.nodes[i] += s.directors
 		}
-	case lying, forging, twin:
+	case lying, twin:
 		e.nodes = []int{s.directors + rng.IntN(s.size()-s.directors)}
 	case loading:
 		e.lasts, e.amount = 0, rng.Float64()*1.5
@@ -186,18 +209,100 @@ func (s schedule) event(rng *rand.Rand, kind string) event {
 		if rng.IntN(2) == 0 {
 			e.region = 0 // so that orders meet
 		}
-		e.order = orderKinds[rng.IntN(len(orderKinds))]
-		switch {
-		case e.order == healthmesh.Shed:
-			e.amount = float64(rng.IntN(4)) / 4 // none takes it back
-		case e.order == healthmesh.Drain && rng.IntN(2) == 0:
-			e.over = between(rng, 100*time.Millisecond, e.lasts)
-		}
-		if e.order == healthmesh.None || e.order == healthmesh.Shed && e.amount == 0 || e.order != healthmesh.Freeze && rng.IntN(2) == 0 {
-			e.lasts = 0 // until taken back
-		}
+		e = e.ordering(rng, orderKinds[rng.IntN(len(orderKinds))])
 	}
 	return e
+}
+
+// ordering is e as an order of a kind.
+func (e event) ordering(rng *rand.Rand, kind string) event {
+	e.kind, e.order = order, kind
+	switch {
+	case kind == healthmesh.Shed:
+		e.amount = float64(rng.IntN(4)) / 4 // none takes it back
+	case kind == healthmesh.Drain && rng.IntN(2) == 0:
+		e.over = between(rng, 100*time.Millisecond, e.lasts)
+	}
+	takesBack := kind == healthmesh.None || kind == unfreeze || kind == healthmesh.Shed && e.amount == 0
+	if takesBack || kind != healthmesh.Freeze && rng.IntN(2) == 0 {
+		e.lasts = 0 // until taken back
+	}
+	return e
+}
+
+// scene is an event of a kind, or several.
+func (s schedule) scene(rng *rand.Rand, kind string) (all []event) {
+	switch kind {
+	case meeting:
+		return s.meeting(rng)
+	case waiting:
+		givers := rng.Perm(s.directors)
+		stop, o := s.event(rng, pausing), s.event(rng, order)
+		stop.nodes, stop.lasts = givers[:1], between(rng, 2*time.Second, lasting)
+		o.lasts = stop.lasts + between(rng, time.Second, 5*time.Second)
+		o.at, o.nodes = stop.at+between(rng, time.Millisecond, stop.lasts/4), givers[1:2]
+		o.order, o.amount, o.over = []string{healthmesh.Drain, healthmesh.PinUp, healthmesh.PinDown}[rng.IntN(3)], 0, 0
+		return []event{stop, o}
+	case relapse:
+		e := s.event(rng, leaving)
+		e.nodes = s.agents(e.region)
+		for i := range 2 + rng.IntN(6) {
+			e.lasts = leaveTime + between(rng, 10*time.Millisecond, time.Second)
+			all = append(all, e)
+			e.at += e.lasts + 1500*time.Millisecond + (500*time.Millisecond)<<min(i, 4) // it is held down for longer each time
+		}
+		return all
+	case outage:
+		e := s.event(rng, fault)
+		for e.region = range s.regions {
+			one := e
+			one.at += time.Duration(rng.Int64N(int64(3 * time.Second)))
+			all = append(all, one)
+		}
+		return all
+	case reborn, deafborn:
+		before, again := s.event(rng, clock), s.event(rng, crash)
+		if kind == deafborn {
+			before = s.event(rng, deaf)
+			before.lasts = between(rng, 2*healing, 3*healing)
+		}
+		again.at, again.lasts, again.nodes = before.at+between(rng, 100*time.Millisecond, 4*time.Second), between(rng, 100*time.Millisecond, 4*time.Second), before.nodes
+		return []event{before, again}
+	}
+	return []event{s.event(rng, kind)}
+}
+
+// meeting draws contrary orders.
+func (s schedule) meeting(rng *rand.Rand) []event {
+	kinds, nodes := contrary[rng.IntN(len(contrary))], rng.Perm(s.directors)[:2]
+	first := s.event(rng, pausing)
+	second := first
+	second.at += time.Duration(rng.Int64N(int64(time.Second)))
+	first, second = first.ordering(rng, kinds[0]), second.ordering(rng, kinds[1])
+	first.nodes, second.nodes = nodes[:1], nodes[1:]
+	if rng.IntN(2) == 0 {
+		first.nodes, second.nodes = second.nodes, first.nodes
+	}
+	apart := s.event(rng, partition)
+	apart.at = first.at - between(rng, 10*time.Millisecond, settling/2)
+	apart.lasts += second.at - apart.at
+	apart.nodes = append(slices.DeleteFunc(apart.nodes, func(n int) bool { return slices.Contains(nodes, n) }), first.nodes[0])
+	if rng.IntN(4) == 0 {
+		return []event{first, second}
+	}
+	return []event{apart, first, second}
+}
+
+// agents are the nodes of a region.
+func (s schedule) agents(region int) (nodes []int) {
+	first := s.directors
+	for _, agents := range s.regions[:region] {
+		first += agents
+	}
+	for i := range s.regions[region] {
+		nodes = append(nodes, first+i)
+	}
+	return nodes
 }
 
 // between draws a time, as likely between 1 and 2 as between 10 and 20.

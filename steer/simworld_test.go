@@ -50,7 +50,7 @@ type simWorld struct {
 	set     *zones.Set
 	survey  *steer.Survey
 	clients []geo.Client
-	keys    map[string]*healthmesh.Identity // of each region's agents
+	keys    map[string]*healthmesh.Identity // of each region's agents, and of each director
 	targets []healthmesh.Target
 }
 
@@ -63,6 +63,11 @@ func (w *simWorld) plan(s schedule) *healthmesh.Plan {
 			r.Keys = []healthmesh.PublicKey{w.keys[r.Name].Public()}
 		}
 		p.Regions = append(p.Regions, r)
+	}
+	for i := range s.directors {
+		if s.listed {
+			p.Directors = append(p.Directors, w.keys[directorName(i)].Public())
+		}
 	}
 	return p
 }
@@ -83,12 +88,11 @@ func makeWorlds(t *testing.T) []*simWorld {
 		}
 		set := load(t, w, a, p)
 		worlds[n] = &simWorld{set: set, survey: steer.NewSurvey(set, table), keys: make(map[string]*healthmesh.Identity)}
+		for i := range maxDirectors {
+			worlds[n].keys[directorName(i)] = identity(t)
+		}
 		for _, region := range regionNames[:n] {
-			key, err := healthmesh.ParseIdentity(healthmesh.GenerateIdentity())
-			if err != nil {
-				t.Fatal(err)
-			}
-			worlds[n].keys[region] = key
+			worlds[n].keys[region] = identity(t)
 			www4, www6, api4, _ := addresses(region)
 			for i, e := range []string{www4, www6, api4} {
 				worlds[n].targets = append(worlds[n].targets, healthmesh.Target{
@@ -101,6 +105,16 @@ func makeWorlds(t *testing.T) []*simWorld {
 		}
 	}
 	return worlds
+}
+
+func directorName(i int) string { return fmt.Sprintf("d%d", i) }
+
+func identity(t *testing.T) *healthmesh.Identity {
+	key, err := healthmesh.ParseIdentity(healthmesh.GenerateIdentity())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // smallTable has four places of IPv4 and two of IPv6.
