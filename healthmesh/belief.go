@@ -46,9 +46,9 @@ type belief struct {
 // beat before the last, and that first region must not fall for it. A lease of at least three beats keeps half of it longer than a
 // living region's beat and shorter than a lease less a beat.
 //
-// Silence counts from the last report, but not from before the node was last cut off: what one could not have heard
-// is no evidence. So the regions of a partition that heals come back one after the other, and none falls meanwhile. A node
-// that is isolated stays so until most are heard.
+// Silence counts from the last report, but not from before the node was last cut off, nor, while it remembers an agent of which
+// nothing came yet, from before it began: what one could not have heard is no evidence. So the regions of a partition that heals come
+// back one after the other, and none falls meanwhile. A node that is isolated stays so until most are heard.
 //
 // Only regions are counted, not the other directors that a node hears: directors often stand side by side and are cut off
 // together, and would keep each other believing that all regions failed. It follows that the only region of a mesh, and
@@ -97,7 +97,8 @@ type evidence struct {
 	fresh   []*agent               // heard within the lease and not leaving, by name
 	said    Stamp                  // of the newest report, by its own account: alike at all nodes that have it; 0 if none is in the table
 	last    time.Time              // when the last report came; zero if none is in the table
-	leaves  bool                   // it says that its agent leaves
+	leaves  bool                   // it says that its agent leaves, and none is awaited
+	awaited bool                   // nothing came yet of an agent whose number is remembered: who lives says more soon
 }
 
 func (e evidence) left() bool { return len(e.fresh) == 0 && e.leaves }
@@ -125,6 +126,12 @@ func gather(t *table, base belief, lease time.Duration, now time.Time) map[strin
 		}
 		all[name] = e
 	}
+	for _, a := range t.agents {
+		if e, ok := all[a.region]; ok && len(a.parts) == 0 && now.Sub(a.at) < lease {
+			e.awaited, e.leaves = true, false
+			all[a.region] = e
+		}
+	}
 	return all
 }
 
@@ -146,6 +153,7 @@ func (e evidence) judge(lease time.Duration, heardSince func(time.Time) bool, ba
 	next.returning = time.Time{}
 	silentFrom := base.start
 	switch {
+	case e.awaited:
 	case !e.last.IsZero():
 		silentFrom = e.last
 	case !next.Heard.IsZero():

@@ -307,6 +307,40 @@ func TestNumbersAreRemembered(t *testing.T) {
 	}
 }
 
+// After a restart the last word of one agent of a region, which died or left long ago, is not its others' silence: of these the node
+// has only numbers, until their next reports come, and what peers tell of the reports before is known.
+func TestWhoIsRememberedIsAwaited(t *testing.T) {
+	lease, start := 5*time.Second, time.Now()
+	for _, leaving := range []bool{false, true} {
+		before := newTable(lease)
+		lives := &part{report: report{Agent: "x", Region: "a", numbering: numbering{5, 10}, Parts: 1}, at: start}
+		dead := &part{report: report{Agent: "y", Region: "a", numbering: numbering{5, 7}, Parts: 1, Leaving: leaving}, at: start.Add(-time.Minute)}
+		other := &part{report: report{Agent: "z", Region: "b", numbering: numbering{5, 1}, Parts: 1}, at: start}
+		before.apply(dead, anyone, start)
+		before.apply(lives, anyone, start)
+
+		after := newTable(lease)
+		after.remember(before.numbers(), start)
+		base := belief{regions: map[string]*Region{"a": {State: Up, Held: true}}, start: start}
+		at := func(d time.Duration) string {
+			now := start.Add(d)
+			again, still, beat := *lives, *dead, *other
+			beat.Sequence, beat.at = uint64(d), now
+			for _, p := range []*part{&again, &still, &beat} {
+				after.apply(p, anyone, now)
+			}
+			base = believe(after, base, nil, lease, now)
+			return fmt.Sprint(base.regions["a"].State, " ", base.regions["a"].Held)
+		}
+		if got := at(time.Second); got != "up true" {
+			t.Errorf("leaving %v: while the other is awaited the region is %s", leaving, got)
+		}
+		if got := at(lease + time.Millisecond); got != "down false" {
+			t.Errorf("leaving %v: when the other was silent for a lease the region is %s", leaving, got)
+		}
+	}
+}
+
 // A report that is not genuine changes nothing, and an age cannot make a newer report older than the one before.
 func TestTableIsNotFooled(t *testing.T) {
 	now := time.Now()
