@@ -126,6 +126,7 @@ type simulation struct {
 	changed time.Time                     // when all agents know of the last change
 	resumed time.Time                     // when a node last went on after a pause
 	bad     bool                          // the weather excuses everything
+	strict  int                           // reloads that bind regions and orders to keys
 	reached map[[2]*simnode]reach         // from, to a director
 	answers map[string]answered           // by what a view says
 	seen    map[*life]*lookout            // of directors
@@ -363,6 +364,8 @@ func (s *simulation) effect(e event) (do, undo func()) {
 			return s.rogue(e.region, nodes[0])
 		}
 		return s.forger(e.region, nodes[0])
+	case reload:
+		return func() { s.strict++; s.reload() }, func() { s.strict--; s.reload() }
 	case loading:
 		r := s.regions[e.region]
 		return func() { r.load, r.capacity = e.amount, 0.5+e.amount/3; s.tell(0) }, nil
@@ -370,6 +373,24 @@ func (s *simulation) effect(e event) (do, undo func()) {
 		return func() { s.give(nodes[0], e) }, nil
 	}
 	panic(e.kind)
+}
+
+// plan is the configuration as it is now.
+func (s *simulation) plan() *healthmesh.Plan {
+	now := s.schedule
+	now.signed, now.listed = s.signed || s.strict > 0, s.listed || s.strict > 0
+	return s.world.plan(now)
+}
+
+// reload has all nodes take the configuration, each at its time.
+func (s *simulation) reload() {
+	for _, n := range s.nodes {
+		s.after(time.Duration(s.rng.Int64N(int64(time.Second))), func() {
+			if n.life != nil {
+				n.life.mesh.Adopt(s.plan())
+			}
+		})
+	}
 }
 
 // links are those from nodes to nodes, and back if both.

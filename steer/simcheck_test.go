@@ -32,6 +32,7 @@ type reach struct {
 	connected bool
 	since     time.Time
 	steady    time.Time // since when, but for gaps
+	bridged   bool      // they may come over a forger, which is on all sides of a partition
 }
 
 // next is the reach when it was found to be connected or not.
@@ -52,30 +53,45 @@ func (r reach) next(connected bool, now time.Time) reach {
 func (s *simulation) reach() {
 	now := time.Now()
 	for _, d := range s.nodes[:s.directors] {
-		within := map[*simnode]bool{}
-		if d.runs() && !s.bad {
-			within[d] = true
-			for queue := []*simnode{d}; len(queue) > 0; queue = queue[1:] {
-				for _, n := range s.nodes {
-					if !within[n] && s.knows(n) && s.net.open(link{n.addr(), queue[0].addr()}) {
-						within[n] = true
-						if n.moves == 0 { // others know one that moved by its old address until that is dead
-							queue = append(queue, n)
-						}
-					}
-				}
-			}
+		within := s.within(d, s.nodes)
+		bridged := within
+		if len(s.forgers) > 0 {
+			bridged = s.within(d, slices.Concat(s.nodes, s.forgers))
 		}
-		s.cutOff(d, within)
+		s.cutOff(d, bridged)
 		for _, n := range s.nodes {
 			key := [2]*simnode{n, d}
 			was, ok := s.reached[key]
 			if !ok {
-				was = reach{!within[n], now, now}
+				was = reach{!within[n], now, now, false}
 			}
-			s.reached[key] = was.next(within[n], now)
+			is := was.next(within[n], now)
+			if is.bridged = within[n] != bridged[n]; is.bridged != was.bridged {
+				is.since, is.steady = now, now
+			}
+			s.reached[key] = is
 		}
 	}
+}
+
+// within are the nodes whose packets can come to a director.
+func (s *simulation) within(d *simnode, nodes []*simnode) map[*simnode]bool {
+	within := map[*simnode]bool{}
+	if !d.runs() || s.bad {
+		return within
+	}
+	within[d] = true
+	for queue := []*simnode{d}; len(queue) > 0; queue = queue[1:] {
+		for _, n := range nodes {
+			if !within[n] && s.knows(n) && s.net.open(link{n.addr(), queue[0].addr()}) {
+				within[n] = true
+				if n.moves == 0 { // others know one that moved by its old address until that is dead
+					queue = append(queue, n)
+				}
+			}
+		}
+	}
+	return within
 }
 
 // knows says whether a node's process runs and knows others: it has joined them, or it can, over a stream to any of them.
@@ -136,7 +152,7 @@ func (s *simulation) heard(d *simnode, region string, last time.Duration) (heard
 			continue
 		}
 		r := s.reached[[2]*simnode{n, d}]
-		if time.Since(r.since) < last || n.noUDP > 0 { // what comes by streams alone comes late, and holds as long as other reports
+		if time.Since(r.since) < last || r.bridged || n.noUDP > 0 { // what comes by streams alone comes late, and holds as long as other reports
 			calm = false
 		} else if r.connected {
 			heard = true
@@ -176,7 +192,7 @@ func (s *simulation) check() {
 		m := s.look(d)
 		s.checkRegions(d, m)
 		s.checkCutOff(d, m)
-		s.checkOrders(d, m)
+		s.checkOrders(d, m.view)
 		s.checkAnswers(d, m)
 	}
 }
@@ -386,7 +402,8 @@ func (s *simulation) checkAnswers(d *simnode, m *lookout) {
 
 type answered struct{ by, text string }
 
-// able are the regions that a view says can answer: those that orders or evidence have not taken out, and those that the guard holds.
+// able are the regions that a view says can answer: those that orders or evidence have not taken out, and those that the guard holds, which
+// it does not do in a family that fails open.
 func (s *simulation) able(a simAnswer, v *healthmesh.View, held map[string]bool) (all []string) {
 	out := s.ordered(v)
 	for _, truth := range s.regions {
@@ -397,7 +414,7 @@ func (s *simulation) able(a simAnswer, v *healthmesh.View, held map[string]bool)
 		id, checked := a.endpoint(truth.name)
 		works := r.State != healthmesh.Down && (!checked || r.Endpoints[id].State == healthmesh.Up)
 		pinned := r.Order != nil && r.Order.Kind == healthmesh.PinUp
-		if !out[truth.name] && (works || pinned || held[truth.name]) {
+		if !out[truth.name] && (works || pinned || held[truth.name] && !a.open) {
 			all = append(all, truth.name)
 		}
 	}

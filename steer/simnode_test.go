@@ -67,7 +67,7 @@ func (n *simnode) start() {
 	l := &life{station: n.sim.net.station(n.ip, 7946)}
 	o := healthmesh.Options{
 		Name: n.name, Role: "agent", Region: n.region, Log: n.sim.log.With("node", n.name),
-		Transport: l.station, Wall: n.now, Disk: n.disk, Plan: n.sim.world.plan(n.sim.schedule), Identity: cmp.Or(n.key, n.sim.world.keys[cmp.Or(n.region, n.name)]),
+		Transport: l.station, Wall: n.now, Disk: n.disk, Plan: n.sim.plan(), Identity: cmp.Or(n.key, n.sim.world.keys[cmp.Or(n.region, n.name)]),
 		Config: healthmesh.Config{Listen: n.addr(), Join: n.sim.seeds},
 	}
 	if n.director() {
@@ -91,6 +91,9 @@ func (n *simnode) start() {
 		}
 	}
 	if n.director() {
+		if !n.forges {
+			n.sim.checkOrders(n, m.View()) // before anybody could tell it
+		}
 		l.running.Go(func() { n.serve(ctx, l) })
 		return
 	}

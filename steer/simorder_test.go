@@ -172,11 +172,11 @@ func inForce(v *healthmesh.View, slot simSlot) *healthmesh.Order {
 }
 
 // checkOrders: none returns after it ended or was taken back, and the latest comes to all.
-func (s *simulation) checkOrders(d *simnode, m *lookout) {
+func (s *simulation) checkOrders(d *simnode, v *healthmesh.View) {
 	notes := s.notes(d)
 	for _, slot := range s.slots() {
 		var now *given
-		if o := inForce(m.view, slot); o != nil {
+		if o := inForce(v, slot); o != nil {
 			i := slices.IndexFunc(s.orders, func(g *given) bool { return g.Reason == o.Reason })
 			if i < 0 {
 				s.violated("orders are of those who may give them", "%s holds %v", d.name, o)

@@ -45,24 +45,26 @@ const (
 	blinding  = "blinding"  // agents get no answer from any other region
 	forging   = "forging"   // a member without a region's key speaks for it, or one without a director's gives an order
 	loading   = "load"      // a region's load and capacity change
+	reload    = "reload"    // all nodes are given a configuration that binds regions and orders to keys, and then the one before
 	order     = "order"     // an operator gives an order
 )
 
 // The kinds of scene, of several events that seldom meet by chance.
 const (
-	meeting  = "meeting"  // two directors give contrary orders for one slot, mostly on both sides of a partition
+	meeting  = "meeting"  // two directors give contrary orders for one slot, mostly on both sides of a partition, and with a clock that jumped
 	waiting  = "waiting"  // a director is given an order with an end while another is stopped
 	relapse  = "relapse"  // all agents of a region leave and start, again and again
 	outage   = "outage"   // an endpoint fails in all regions
 	reborn   = "reborn"   // a wall clock jumps, and the process is killed and starts again soon
 	deafborn = "deafborn" // a process starts that gets nothing
+	absent   = "absent"   // all agents of a region die while a director is cut off from all, and it hears of them later
 )
 
 // kinds are what is drawn from, the frequent ones more than once.
 var kinds = []string{
 	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
-	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, blinding, blinding, forging, loading, order, order, order, order,
-	meeting, meeting, waiting, relapse, outage, reborn, deafborn,
+	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, blinding, blinding, forging, loading, reload, order, order, order, order,
+	meeting, meeting, waiting, relapse, outage, reborn, deafborn, absent,
 }
 
 // unfreeze takes back the freeze, as healthmesh.None of no region.
@@ -100,6 +102,7 @@ func (e event) String() string {
 		s += fmt.Sprintf(" region %d as agent %v", e.region, e.nodes)
 	case fault, far:
 		s += fmt.Sprintf(" region %d endpoint %d", e.region, e.endpoint)
+	case reload:
 	case loading:
 		s += fmt.Sprintf(" region %d %.2f", e.region, e.amount)
 	case order:
@@ -260,6 +263,11 @@ func (s schedule) scene(rng *rand.Rand, kind string) (all []event) {
 			all = append(all, one)
 		}
 		return all
+	case absent:
+		apart, dead := s.event(rng, partition), s.event(rng, blackout)
+		apart.nodes, apart.lasts = []int{rng.IntN(s.directors)}, between(rng, healing, lasting)
+		dead.nodes, dead.at, dead.lasts = s.agents(dead.region), apart.at+between(rng, 10*time.Millisecond, time.Second), apart.lasts+between(rng, healing/2, healing)
+		return []event{apart, dead}
 	case reborn, deafborn:
 		before, again := s.event(rng, clock), s.event(rng, crash)
 		if kind == deafborn {
@@ -287,10 +295,16 @@ func (s schedule) meeting(rng *rand.Rand) []event {
 	apart.at = first.at - between(rng, 10*time.Millisecond, settling/2)
 	apart.lasts += second.at - apart.at
 	apart.nodes = append(slices.DeleteFunc(apart.nodes, func(n int) bool { return slices.Contains(nodes, n) }), first.nodes[0])
-	if rng.IntN(4) == 0 {
-		return []event{first, second}
+	all := []event{first, second}
+	if rng.IntN(4) > 0 {
+		all = append(all, apart)
 	}
-	return []event{apart, first, second}
+	if rng.IntN(2) == 0 {
+		jump := s.event(rng, clock)
+		jump.at, jump.nodes = apart.at, nodes[:1]
+		all = append(all, jump)
+	}
+	return all
 }
 
 // agents are the nodes of a region.
