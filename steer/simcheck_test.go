@@ -94,14 +94,14 @@ func (s *simulation) within(d *simnode, nodes []*simnode) map[*simnode]bool {
 	return within
 }
 
-// knows says whether a node's process runs and knows others: it has joined them, or it can, over a stream to any of them.
+// knows says whether a node's process runs and knows others: it has joined them, or it can, over a stream to any of them whose address it knows.
 func (s *simulation) knows(n *simnode) bool {
 	if !n.runs() {
 		return false
 	}
 	n.life.joined = n.life.joined || n.life.mesh.Stats().Members > 1
 	return n.life.joined || slices.ContainsFunc(s.nodes, func(o *simnode) bool {
-		return o != n && o.runs() && s.net.streams(n.addr(), o.addr())
+		return o != n && o.runs() && o.moves == 0 && s.net.streams(n.addr(), o.addr())
 	})
 }
 
