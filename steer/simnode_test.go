@@ -86,8 +86,8 @@ func (n *simnode) start() {
 	n.life, n.paused = l, false
 	if !n.died.IsZero() {
 		n.away += time.Since(n.died)
-		if (n.director() || !n.sim.listed) && n.disk.ahead() != time.Duration(n.wall.Load()) {
-			n.sim.jumped()
+		if n.director() || !n.sim.listed {
+			n.sim.restarted(n, n.disk.ahead() != time.Duration(n.wall.Load()))
 		}
 	}
 	if n.director() {

@@ -34,6 +34,10 @@ type given struct {
 	by     *simnode
 	unsure bool // it may be lost, or may end before its time
 
+	life    *life                  // of by, when it was given
+	jumped  bool                   // a node guesses its age with a clock that jumped
+	guessed map[*simnode]time.Time // when nodes that knew it began other lives
+
 	endedAt time.Time // when the first director no longer held it; zero: none that remembers that
 	endedBy *simnode
 }
@@ -103,12 +107,22 @@ func (s *simulation) forgot(n *simnode) {
 	}
 }
 
-// jumped is when a node whose word on orders counts starts with another wall clock than its memory was written by: by that it guesses how old the
-// orders are that it remembers, so that one may end before its time, and come back when others know better. It never lives longer.
-func (s *simulation) jumped() {
+// restarted is when a node whose word on orders counts begins another life: from then on it guesses how old those are that it remembers, until it is
+// told by who counted, which the giver surely does in the life in which it gave the order. With a wall clock that jumped the guess is wrong,
+// and as long as nobody counts all others who guess believe it, so that an order may end before its time. It never ends after it.
+func (s *simulation) restarted(n *simnode, jumped bool) {
 	for _, g := range s.orders {
-		g.unsure = g.unsure || !g.until.IsZero()
+		if g.until.IsZero() {
+			continue
+		}
+		g.jumped, g.guessed[n] = g.jumped || jumped, time.Now()
+		g.unsure = g.unsure || g.jumped && g.by.life != g.life
 	}
+}
+
+// guesses says whether a director may hold an order for older than it is.
+func (s *simulation) guesses(d *simnode, g *given) bool {
+	return g.jumped && !s.told(g.by, d, later(g.time, g.guessed[d]))
 }
 
 // give has a director take an order.
@@ -124,7 +138,7 @@ func (s *simulation) give(d *simnode, e event) {
 	case unfreeze:
 		o.Region, o.Kind = "", healthmesh.None
 	}
-	g := &given{time: time.Now(), by: d}
+	g := &given{time: time.Now(), by: d, life: d.life, guessed: make(map[*simnode]time.Time)}
 	if o.For > 0 {
 		g.until = g.time.Add(o.For)
 	}
@@ -184,7 +198,7 @@ func (s *simulation) checkOrders(d *simnode, v *healthmesh.View) {
 			}
 			now = s.orders[i]
 		}
-		if before := notes.held[slot]; before != nil && before != now {
+		if before := notes.held[slot]; before != nil && before != now && (before.over() || !s.guesses(d, before)) {
 			notes.gone[before] = true
 			if before.endedBy == nil {
 				before.endedAt, before.endedBy = time.Now(), d
@@ -226,7 +240,7 @@ func (s *simulation) checkLost(d *simnode, g *given) {
 
 // checkLatest: the latest order comes to all that the giver can reach.
 func (s *simulation) checkLatest(d *simnode, g, held *given) {
-	if g.unsure || g.over() || !s.told(g.by, d, g.time) {
+	if g.unsure || g.over() || s.guesses(d, g) || !s.told(g.by, d, g.time) {
 		return
 	}
 	want := g
