@@ -16,6 +16,7 @@ const (
 	mergePause   = 20 * time.Millisecond  // at least between two evaluations: a burst of reports is merged at once
 	agentPause   = time.Second            // the same at agents, which only deal out the duties of witnesses
 	amountPause  = 100 * time.Millisecond // at least between two tokens for changes of load and capacity alone
+	memberPause  = 100 * time.Millisecond // at least between two looks at the members: those of a large mesh that starts come one by one
 	publishDelay = 5 * time.Millisecond   // after a change, so that changes that come together go out together
 	publishPause = 50 * time.Millisecond  // at least between two reports
 	tickMost     = 250 * time.Millisecond // between looks at the leases: a silent region falls at most so long after its lease
@@ -66,7 +67,9 @@ type core struct {
 	born      time.Time         // when the life of that number began
 	status    *Status           // what own reports say; nil before the first
 	asked     time.Time         // when another director was asked for what this one misses
+	counted   time.Time         // when nodes was taken
 	witnesses []agentKey        // who there was when the duties were dealt out
+	redeal    bool              // there may be others by now
 	left      bool              // the last report has gone out
 	usurped   bool              // another agent reports under this one's name
 	sent      time.Time         // when the last own report went out
@@ -101,7 +104,7 @@ func (c *core) run(ctx context.Context) {
 	tick := time.NewTicker(min(max(c.o.Config.Beat/4, tickLeast), every))
 	defer tick.Stop()
 	c.checkListed()
-	var evaluate, publish <-chan time.Time // nil unless one is due
+	var evaluate, publish, count <-chan time.Time // nil unless one is due
 	soon := func(due <-chan time.Time, last time.Time, pause, least time.Duration) <-chan time.Time {
 		if due != nil {
 			return due
@@ -116,7 +119,10 @@ func (c *core) run(ctx context.Context) {
 		case <-c.gossip.states.ready:
 			dirty = c.takeStates()
 		case <-c.gossip.members.changed:
-			dirty = c.takeMembers()
+			count = soon(count, c.counted, memberPause, 0)
+		case <-count:
+			count = nil
+			dirty = c.takeMembers(time.Now())
 		case <-c.statuses.ready:
 			if s := c.statuses.take(); len(s) > 0 {
 				c.takeStatus(s[len(s)-1], time.Now())
@@ -129,7 +135,7 @@ func (c *core) run(ctx context.Context) {
 		case <-c.replanned:
 			c.checkListed()
 			c.witnesses = nil // so that the duties are dealt out anew
-			dirty = true
+			c.redeal, dirty = true, true
 		case done := <-c.leaves:
 			done <- c.leave()
 		case answered := <-c.joiner.first:
@@ -165,7 +171,7 @@ func (c *core) checkListed() {
 
 // tick looks at all that changes by itself with time.
 func (c *core) tick(now time.Time) {
-	c.table.forget(now)
+	c.redeal = c.table.forget(now) || c.redeal
 	c.succeed(now)
 	c.fetch(now)
 	c.evaluate(now)
@@ -223,6 +229,7 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 			// What is known already can wait for the next tick, and all that a beat of a thousand agents brings is judged at once.
 			r := c.belief.regions[p.Region]
 			dirty = dirty || v == applied || r == nil || r.State != Up || r.Held
+			c.redeal = c.redeal || v == applied
 			if now.Sub(p.at) < c.o.Config.Lease/2 {
 				c.queueReport(p, v)
 			}
@@ -241,10 +248,11 @@ func (c *core) apply(m message, now time.Time) (dirty bool) {
 	return c.applyOrders(m, now) || dirty
 }
 
-func (c *core) takeMembers() bool {
+func (c *core) takeMembers(now time.Time) bool {
+	c.counted, c.redeal = now, true
 	before := c.nodes
 	c.nodes = c.gossip.members.all()
-	c.book.update(append(before, c.nodes...), c.o.Name, time.Now())
+	c.book.update(append(before, c.nodes...), c.o.Name, now)
 	addrs := c.book.addrs()
 	c.joiner.peers.Store(&addrs)
 	c.save(nil)
@@ -435,9 +443,10 @@ func (c *core) evaluate(now time.Time) {
 // nobody takes a duty who may not speak for its region. That a report is fresh is not asked for: in a large mesh agents hear each other
 // seldom, and membership tells who died.
 func (c *core) deal() {
-	if c.o.Role != roleAgent {
+	if c.o.Role != roleAgent || !c.redeal {
 		return
 	}
+	c.redeal = false
 	self := agentKey{c.o.Region, c.o.Name}
 	heard := []agentKey{self}
 	for _, n := range c.nodes {

@@ -163,13 +163,15 @@ func (t *table) evict(now time.Time, region string) bool {
 	return oldest != nil
 }
 
-// forget drops what agents said that were silent for long.
-func (t *table) forget(now time.Time) {
+// forget drops what agents said that were silent for long, and says whether there were any.
+func (t *table) forget(now time.Time) (any bool) {
 	for _, a := range t.agents {
-		if now.Sub(a.at) > forgetAfter {
+		if len(a.parts) > 0 && now.Sub(a.at) > forgetAfter {
 			t.drop(a)
+			any = true
 		}
 	}
+	return any
 }
 
 // heard is the part of the agent that came last, nil if none is held.

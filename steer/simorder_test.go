@@ -223,7 +223,7 @@ func (s *simulation) checkHeld(d *simnode, notes *noteBook, g *given) {
 		s.violated("no order returns after its end", "%s holds %s again", d.name, g.name())
 	case newest != nil && newest.after(g):
 		s.violated("no order returns after its end", "%s holds %s and knew %s", d.name, g.name(), newest.name())
-	case !g.until.IsZero() && time.Since(g.until) > endsWithin+d.away && time.Since(s.resumed) > heldAnyway:
+	case !g.until.IsZero() && time.Since(g.until) > endsWithin+d.away && (s.resumed.Before(g.time) || s.told(g.by, d, s.resumed)):
 		// Nobody can tell how long a packet waited for a node that was stopped, until others say how old the order is.
 		s.violated("no order returns after its end", "%s holds %s, which ended %v ago", d.name, g.name(), time.Since(g.until))
 	case g.endedBy != nil && !g.unsure && s.told(g.endedBy, d, g.endedAt):

@@ -56,6 +56,7 @@ const (
 	relapse  = "relapse"  // all agents of a region leave and start, again and again
 	outage   = "outage"   // an endpoint fails in all regions
 	reborn   = "reborn"   // a wall clock jumps, and the process is killed and starts again soon
+	aged     = "aged"     // a director starts again with a clock that jumped ahead, while an order with an end is in force
 	deafborn = "deafborn" // a process starts that gets nothing
 	absent   = "absent"   // all agents of a region die while a director is cut off from all, and it hears of them later
 )
@@ -64,7 +65,7 @@ const (
 var kinds = []string{
 	storm, oneWay, oneWay, deaf, mute, partition, partition, partition, noUDP, pausing, pausing, pausing, crash, crash, crash, blackout,
 	wiped, leaving, leaving, twin, clock, clock, fullDisk, fault, fault, fault, fault, far, far, lying, lying, blinding, blinding, forging, loading, reload, order, order, order, order,
-	meeting, meeting, waiting, relapse, outage, reborn, deafborn, absent,
+	meeting, meeting, waiting, relapse, outage, reborn, aged, deafborn, absent,
 }
 
 // unfreeze takes back the freeze, as healthmesh.None of no region.
@@ -268,6 +269,13 @@ func (s schedule) scene(rng *rand.Rand, kind string) (all []event) {
 		apart.nodes, apart.lasts = []int{rng.IntN(s.directors)}, between(rng, healing, lasting)
 		dead.nodes, dead.at, dead.lasts = s.agents(dead.region), apart.at+between(rng, 10*time.Millisecond, time.Second), apart.lasts+between(rng, healing/2, healing)
 		return []event{apart, dead}
+	case aged:
+		nodes := rng.Perm(s.directors)
+		o, jump, again := s.event(rng, order).ordering(rng, healthmesh.Drain), s.event(rng, clock), s.event(rng, crash)
+		o.nodes, o.lasts, o.over, o.amount = nodes[1:2], between(rng, lasting/2, lasting), 0, 0
+		jump.nodes, jump.at, jump.jump = nodes[:1], o.at+between(rng, 100*time.Millisecond, 4*time.Second), jump.jump.Abs()
+		again.nodes, again.at, again.lasts = nodes[:1], jump.at+between(rng, 10*time.Millisecond, time.Second), between(rng, 100*time.Millisecond, 4*time.Second)
+		return []event{o, jump, again}
 	case reborn, deafborn:
 		before, again := s.event(rng, clock), s.event(rng, crash)
 		if kind == deafborn {
