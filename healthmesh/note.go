@@ -63,7 +63,9 @@ func (a *checker) noteFlaps(r result, before State, flips uint32) (suppressed bo
 	w := r.watch
 	switch {
 	case w.damper.suppressed > flips:
-		a.suppressed++
+		if w.ofRegion(a.o.Region) {
+			a.suppressed++
+		}
 		if flips > 0 {
 			return true
 		}

@@ -31,6 +31,11 @@ func newWatch(c Check, known State, why reason) *watch {
 	return &watch{check: c, state: known, reason: why, decided: known != Unknown, damper: damper{least: c.HoldDown}}
 }
 
+// ofRegion says whether it is of an endpoint of the region, and not only of others that an agent witnesses.
+func (w *watch) ofRegion(name string) bool {
+	return slices.ContainsFunc(w.users, func(s *subject) bool { return s.Region == name })
+}
+
 // A result is the outcome of one check, and when it came.
 type result struct {
 	watch *watch

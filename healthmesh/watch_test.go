@@ -132,6 +132,24 @@ func TestFlappingIsTold(t *testing.T) {
 	})
 }
 
+// Flips of its own region's endpoints are what an agent counts: those that it witnesses are counted in their own.
+func TestFlipsAreCountedInTheirRegion(t *testing.T) {
+	for region, want := range map[string]uint32{"eu-west": 1, "us-east": 0} {
+		a := &checker{o: AgentOptions{Region: "eu-west", Log: slog.New(slog.DiscardHandler)}, load: new(loader), fleet: new(fleet), publish: func(Status) {}}
+		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
+		s := &subject{Target: Target{ID: 1, Name: "www 192.0.2.1", Region: region}, watches: []*watch{w}}
+		w.users, a.subjects = []*subject{s}, map[EndpointID]*subject{1: s}
+		now := time.Now()
+		for _, c := range "+---+++---" {
+			now = now.Add(time.Second)
+			a.judge(result{w, letters[c], now})
+		}
+		if a.suppressed != want {
+			t.Errorf("an agent of eu-west counts %d flips of %s, want %d", a.suppressed, region, want)
+		}
+	}
+}
+
 // The whole table of combine for three checks.
 func TestCombine(t *testing.T) {
 	names := "?ud"
