@@ -88,6 +88,10 @@ func Test_hostile_messages_change_no_view(t *testing.T) {
 	bad = append(bad, reportMessage(tampered, now))
 	// A signature of a report is none of orders, and the other way around.
 	bad = append(bad, append([]byte{kindOrder}, true1.raw...))
+	for _, kind := range []byte{kindReport, kindOrder, kindRing} { // too large
+		bad = append(bad, slices.Repeat([]byte{kind}, 1<<20))
+	}
+	bad = append(bad, append(reportMessage(make("a", a, numbering{1000, 9}, Down, false), now), slices.Repeat([]byte{0}, maxReport)...))
 	for round := range 3 {
 		for _, m := range bad {
 			d.core.gossip.NotifyMsg(m)

@@ -399,11 +399,13 @@ func Test_orders_hold_everywhere(t *testing.T) {
 	}
 }
 
-// A node without the key has no part in the mesh.
-func Test_only_who_has_the_key_is_heard(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(GenerateKey()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+// A node without the key, with another, or with another label has no part in the mesh.
+func Test_only_who_has_the_key_and_the_label_is_heard(t *testing.T) {
+	key, other := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "other")
+	for _, file := range []string{key, other} {
+		if err := os.WriteFile(file, []byte(GenerateKey()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	with := director("d1")
 	with.Config.KeyFile = key
@@ -411,8 +413,11 @@ func Test_only_who_has_the_key_is_heard(t *testing.T) {
 	friend := agentIn("a", d)
 	friend.Config.KeyFile = key
 	begin(t, friend, nil).Publish(up(endpointA))
-	stranger := agentIn("b", d)
-	begin(t, stranger, nil).Publish(up(endpointA))
+	for region, c := range map[string]struct{ key, label string }{"b": {"", ""}, "c": {other, ""}, "d": {key, "another mesh"}} {
+		stranger := agentIn(region, d)
+		stranger.Config.KeyFile, stranger.Config.Label = c.key, c.label
+		begin(t, stranger, nil).Publish(up(endpointA))
+	}
 	d.sees("a up")
 	time.Sleep(4 * testBeat) // for what must not come
 	if got := describe(d.View()); got != "a up" {
