@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -141,4 +142,15 @@ func (s *Snapshot) GoneAt(region string, others time.Time) (gone time.Time) {
 		}
 	}
 	return gone
+}
+
+// AnswersWith tells if a region may be in answers of some service, whatever orders say of it: it stands in where no other can answer.
+func (s *Snapshot) AnswersWith(region string) bool {
+	for _, svc := range s.Set.Services {
+		j := s.member(svc, region)
+		if j >= 0 && slices.ContainsFunc(asked(svc), func(f family) bool { return s.answersWith(svc, j, f) }) {
+			return true
+		}
+	}
+	return false
 }

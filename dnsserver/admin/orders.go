@@ -149,16 +149,20 @@ func tell(o *healthmesh.Order, s *steer.Snapshot, now time.Time) *Order {
 	}
 	out.Until = wall(o.Until(), now)
 	if o.Kind == healthmesh.Drain || o.Kind == healthmesh.PinDown {
-		out.GoneAt = wall(goneAt(o, s), now)
+		out.GoneAt = wall(goneAt(o, s, now), now)
 	}
 	return out
 }
 
 // goneAt is when the last client can still hold an answer with the region of an order that takes it out: the longest TTL after the last
-// such answer, of this director by its record, of the others when they have the order and the drain is over. Zero if nothing answers
-// with the region.
-func goneAt(o *healthmesh.Order, s *steer.Snapshot) time.Time {
-	return s.GoneAt(o.Region, o.Given.Add(o.Over+spreadTime))
+// such answer, of this director by its record, of the others when they have the order and the drain is over, or now while the region
+// is in the answers all the same. Zero if nothing answers with the region.
+func goneAt(o *healthmesh.Order, s *steer.Snapshot, now time.Time) time.Time {
+	others := o.Given.Add(o.Over + spreadTime)
+	if now.After(others) && s.AnswersWith(o.Region) {
+		others = now
+	}
+	return s.GoneAt(o.Region, others)
 }
 
 // wall is t by the wall clock as it is at now: what is left until t is right, whatever that clock did since the order was given.

@@ -167,7 +167,7 @@ func TestGoneAtCountsOwnAnswers(t *testing.T) {
 	o := &healthmesh.Order{Region: "us-east", Kind: healthmesh.Drain, Over: time.Minute, Given: given}
 	expect := func(want time.Duration) {
 		t.Helper()
-		if got := goneAt(o, s).Sub(given).Round(time.Second); got != want {
+		if got := goneAt(o, s, given).Sub(given).Round(time.Second); got != want {
 			t.Errorf("gone after %v, want %v", got, want)
 		}
 	}
@@ -190,3 +190,26 @@ type still struct{ view *healthmesh.View }
 
 func (m still) View() *healthmesh.View { return m.view }
 func (still) Changed() <-chan struct{} { return nil }
+
+// A region that is drained and stands in, since no other can answer, is in the answers of all directors.
+func TestGoneAtWhileTheRegionStandsIn(t *testing.T) {
+	const ttl = 30 * time.Second // of the service
+	s, mesh := newServer(t, "")
+	given := time.Now()
+	o := &healthmesh.Order{Region: "us-east", Kind: healthmesh.Drain, Given: given}
+	mesh.view = &healthmesh.View{Regions: map[string]*healthmesh.Region{"us-east": {State: healthmesh.Up, Order: o, Drained: 1}}}
+	for _, c := range []struct {
+		other healthmesh.State
+		want  time.Duration // after an hour
+	}{
+		{healthmesh.Up, spreadTime + ttl},
+		{healthmesh.Down, time.Hour + ttl},
+	} {
+		believe(s, mesh, healthmesh.Region{State: c.other, Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{
+			healthmesh.ID("www.geo.example.com.", "eu-west", "192.0.2.20"): {State: c.other},
+		}})
+		if got := goneAt(o, s.o.Snapshot(), given.Add(time.Hour)).Sub(given); got != c.want {
+			t.Errorf("the other region is %v: gone after %v, want %v", c.other, got, c.want)
+		}
+	}
+}
