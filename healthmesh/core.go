@@ -399,8 +399,10 @@ func (c *core) save(done chan error) {
 }
 
 // evaluate makes a view of all that is known at now, publishes it, and sees to what follows from its change. Agents pass on what they hear, and
-// judge no region: their views have members and orders alone.
+// judge no region: their views have members and orders alone. What waits to be taken in is known as well: on a busy machine an agent would be
+// judged silent beside its own report.
 func (c *core) evaluate(now time.Time) {
+	c.takePackets()
 	before := c.shown
 	if c.o.Role == roleDirector {
 		c.belief = believe(c.table, c.belief, c.plan.Load(), c.o.Config.Lease, now)

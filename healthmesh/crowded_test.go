@@ -94,3 +94,22 @@ func TestDutiesAreDealtAmongMembers(t *testing.T) {
 		t.Errorf("duties are dealt out among %v, want %v", c.witnesses, want)
 	}
 }
+
+// A report that came and waits counts where silence is judged.
+func TestWhoseReportWaitsIsNotSilent(t *testing.T) {
+	c := coreOf(t, Options{Name: "d", Role: roleDirector})
+	now := time.Now()
+	say := func(region string, sequence uint64, at time.Time) *part {
+		r := report{Agent: "agent", Region: region, numbering: numbering{1, sequence}, Parts: 1}
+		return &part{report: r, raw: r.encode(nil), at: at}
+	}
+	for _, region := range []string{"a", "b"} {
+		c.table.apply(say(region, 1, now.Add(-c.o.Config.Lease)), anyone, now)
+	}
+	c.evaluate(now.Add(-time.Second))
+	c.table.apply(say("b", 2, now), anyone, now)
+	c.gossip.NotifyMsg(reportMessage(say("a", 2, now), now))
+	if c.evaluate(time.Now()); describe(c.view.Load()) != "a up, b up" {
+		t.Errorf("the view is %q", describe(c.view.Load()))
+	}
+}
