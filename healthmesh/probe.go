@@ -69,11 +69,14 @@ func (t Target) host(c Check) string {
 
 // key is equal for checks that differ in nothing, so that these are run once.
 func (t Target) key(c Check) string {
-	about := ""
+	host, about := "", ""
+	if kinds[c.Type].has("host") {
+		host = t.host(c)
+	}
 	if c.Type == checkExec {
 		about = t.Service + " " + t.Region // the program is told
 	}
-	return fmt.Sprintf("%q %q %q %+v", t.Endpoint, t.host(c), about, c)
+	return fmt.Sprintf("%q %q %q %+v", t.Endpoint, host, about, c)
 }
 
 // run checks once.

@@ -204,6 +204,7 @@ func TestAdoptTargets(t *testing.T) {
 	other := web
 	other.Path = "/other"
 	program := Check{Type: checkExec, Command: []string{"/bin/true"}, Interval: time.Hour}.withDefaults()
+	connect := Check{Type: checkTCP, Port: 1, Interval: time.Hour}.withDefaults() // of no service in particular
 	target := func(id EndpointID, region, endpoint string, checks ...Check) Target {
 		return Target{ID: id, Name: fmt.Sprint(id), Service: fmt.Sprint("service", id%2), Region: region, Endpoint: endpoint, Checks: checks}
 	}
@@ -216,17 +217,19 @@ func TestAdoptTargets(t *testing.T) {
 		target(6, "here", "192.0.2.1", program, web),
 		target(7, "here", "192.0.2.1", program),
 		target(8, "here", "192.0.2.1"),
+		target(9, "here", "192.0.2.9", connect),
+		target(10, "here", "192.0.2.9", connect),
 	}}
 	a.adoptTargets(ctx, o, time.Now())
 	users := map[string]int{}
 	for _, w := range a.watches {
 		users[fmt.Sprintf("%s%s of %d", w.check.Type, w.check.Path, w.users[0].ID)] = len(w.users)
 	}
-	want := "map[exec of 6:1 exec of 7:1 http/ of 1:4 http/ of 3:1 http/other of 1:1]"
+	want := "map[exec of 6:1 exec of 7:1 http/ of 1:4 http/ of 3:1 http/other of 1:1 tcp of 9:2]"
 	if got := fmt.Sprint(users); got != want {
 		t.Errorf("watches and their users: %s, want %s", got, want)
 	}
-	if len(a.subjects) != 6 || a.subjects[5] != nil || a.subjects[8] != nil || len(a.subjects[4].watches) != 1 {
+	if len(a.subjects) != 8 || a.subjects[5] != nil || a.subjects[8] != nil || len(a.subjects[4].watches) != 1 {
 		t.Errorf("%d endpoints are watched, want all but 5, a program elsewhere, and 8, without checks", len(a.subjects))
 	}
 	kept := a.subjects[2].watches[0]
