@@ -196,7 +196,7 @@ func (c *core) keysAfter(op, key string) ([][]byte, error) {
 	behind := c.keyring().Behind
 	switch {
 	case at < 0:
-		return nil, errors.New("no such key")
+		return nil, fmt.Errorf("no such key, there are %s", strings.Join(c.keyring().Keys, ", "))
 	case len(behind) > 0:
 		return nil, fmt.Errorf("%d members have other keys and would be cut off, such as %s", len(behind), strings.Join(behind[:min(len(behind), maxBehind)], ", "))
 	case op == KeyUse && at == 0:

@@ -56,6 +56,14 @@ func (s *Snapshot) Carry(v *healthmesh.View, region string, share float64) error
 		100*share, region, moved, unreported(v, []zones.Region{{Name: region}}), strings.Join(problems, "; "))
 }
 
+// Unweighed says that nobody can tell if the others can take over from a region, since it reports no load; "" if it does.
+func (s *Snapshot) Unweighed(v *healthmesh.View, region string) string {
+	if r := v.Regions[region]; r != nil && r.HasLoad {
+		return ""
+	}
+	return region + " reports no load: whether the others can carry it is not known"
+}
+
 // survivors are the members of a service that can take over from a region.
 func (s *Snapshot) survivors(v *healthmesh.View, svc *zones.Service, region string) (left []zones.Region) {
 	for j, m := range svc.Members {

@@ -32,7 +32,7 @@ func (c Change) String() string {
 	services := strings.Join(c.Services, ", ")
 	if c.Region == "" {
 		if c.failsOpen() {
-			return fmt.Sprintf("%s fails open: no region can answer, so all are taken as if they could", services)
+			return fmt.Sprintf("%s fails open: no region can answer, so all are taken as if they could, whatever orders say", services)
 		}
 		return services + " no longer fails open"
 	}

@@ -62,6 +62,11 @@ type agent struct {
 
 // run checks and reports until ctx ends, then leaves the mesh.
 func (a *agent) run(ctx context.Context) error {
+	lock, err := lockState(a.state)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	m, err := healthmesh.Start(healthmesh.Options{
 		Config: a.loaded.Mesh, Name: a.name, Role: "agent", Region: a.source.agent, Dir: a.state, Log: a.log,
 		Plan: a.loaded.plan, Identity: a.loaded.self,

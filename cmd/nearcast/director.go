@@ -76,6 +76,13 @@ func (noMesh) Give(context.Context, healthmesh.Order) error {
 
 // run serves until ctx ends; ready is called once, when queries are answered.
 func (d *director) run(ctx context.Context, ready func()) (err error) {
+	if d.loaded.Mesh.Listen != "" {
+		lock, err := lockState(d.state)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
 	if d.mesh, err = d.join(ctx); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ func (v *orderVerb) command(cmd *cobra.Command, order func(args []string) (admin
 		if o.GoneAt != nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "the last client can hold an old answer until %s\n", o.GoneAt.Local().Format(time.DateTime))
 		}
+		if o.Note != "" {
+			fmt.Fprintln(cmd.OutOrStdout(), o.Note)
+		}
 		return nil
 	}
 	v.orderFlags(cmd)

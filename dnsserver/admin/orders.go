@@ -40,6 +40,7 @@ type Order struct {
 	At     time.Time  `json:"at"`
 	Until  *time.Time `json:"until,omitempty"`   // when it ends by itself
 	GoneAt *time.Time `json:"gone_at,omitempty"` // when the last client can still hold an answer with the region; of drains and pins down
+	Note   string     `json:"note,omitempty"`    // what is not known of its effect; of an order that was just taken
 }
 
 // spreadTime is how long an order takes to hold at all directors.
@@ -75,7 +76,11 @@ func (s *Server) order(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusInternalServerError, err)
 		return
 	}
-	reply(w, http.StatusOK, tell(&o, s.o.Snapshot(), time.Now()))
+	told := tell(&o, s.o.Snapshot(), time.Now())
+	if takes(o) > 0 {
+		told.Note = s.o.Snapshot().Unweighed(s.o.Mesh.View(), o.Region)
+	}
+	reply(w, http.StatusOK, told)
 }
 
 // check makes an order of a request.
@@ -116,14 +121,7 @@ func duration(key, text string) (time.Duration, error) {
 // bearable says what speaks against an order that takes clients from a region: too few regions would be left, force or not, or these
 // could not carry them.
 func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force bool) error {
-	share := 1.0
-	switch o.Kind {
-	case healthmesh.Shed:
-		share = o.Share
-	case healthmesh.Drain, healthmesh.PinDown:
-	default:
-		return nil
-	}
+	share := takes(o)
 	if share == 1 {
 		if err := s.MinActive(v, o.Region); err != nil {
 			return err
@@ -136,6 +134,17 @@ func bearable(s *steer.Snapshot, v *healthmesh.View, o healthmesh.Order, force b
 		return fmt.Errorf("%w; it is taken all the same with force", err)
 	}
 	return nil
+}
+
+// takes is the part of a region's clients that an order takes from it in the end, 0 to 1.
+func takes(o healthmesh.Order) float64 {
+	switch o.Kind {
+	case healthmesh.Shed:
+		return o.Share
+	case healthmesh.Drain, healthmesh.PinDown:
+		return 1
+	}
+	return 0
 }
 
 // tell is an order as the API tells of it at now; nil of none.

@@ -66,7 +66,7 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 	for _, svc := range st.Services {
 		st.Warnings = append(st.Warnings, svc.Warnings...)
 		if svc.FailOpen {
-			st.Warnings = append(st.Warnings, svc.Name+" fails open: no region can answer, so all are taken as if they could")
+			st.Warnings = append(st.Warnings, svc.Name+" fails open: no region can answer, so all are taken as if they could, whatever orders say")
 		}
 	}
 	for _, src := range st.Geo {
