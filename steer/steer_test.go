@@ -340,7 +340,7 @@ func TestChangesNameRegionServiceAndCause(t *testing.T) {
 		{"us-east up, eu-west up, ap-south up", "us-east up, eu-west drained, ap-south up", "eu-west draining (was up) for www.geo.example.com.: drained at test"},
 		{"us-east up, eu-west up, ap-south up", "us-east up 192.0.2.1=down, eu-west up, ap-south up", "us-east 192.0.2.1 down (was up) for www.geo.example.com.: connection refused"},
 		{"us-east up 192.0.2.1=down, eu-west up, ap-south up", "us-east up, eu-west up, ap-south up", "us-east 192.0.2.1 up (was down) for www.geo.example.com.: check passes"},
-		{"us-east down, eu-west down, ap-south up", "us-east down, eu-west down, ap-south down", "us-east down (was held) for www.geo.example.com.: silent for 5s; ap-south down (was up) for www.geo.example.com.: silent for 5s; www.geo.example.com. fails open: no region can answer, so all are taken as if they could"},
+		{"us-east down, eu-west down, ap-south up", "us-east down, eu-west down, ap-south down", "us-east down (was held) for www.geo.example.com.: silent for 5s; ap-south down (was up) for www.geo.example.com.: silent for 5s; www.geo.example.com. fails open: no region can answer, so all are taken as if they could, whatever orders say"},
 		{"us-east up, eu-west up, ap-south up", "us-east up, eu-west up, ap-south up", ""},
 	}
 	for _, tt := range tests {
