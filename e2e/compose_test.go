@@ -35,6 +35,7 @@ func TestCompose(t *testing.T) {
 	}
 	need(t, "docker")
 	need(t, "dig")
+	t.Parallel() // with TestReloadsAndFlipsUnderLoad, when all that measures is done
 	c := newComposed(t)
 	c.must(imageTime, append(c.compose, "build")...)
 	c.must(composeTime, append(c.compose, "up", "-d")...)

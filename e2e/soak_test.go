@@ -16,13 +16,14 @@ import (
 
 const (
 	soakRounds  = 50 // of each: configuration reloads, database reloads
-	soakFlips   = 20 // changes of health, in the first rounds
+	soakFlips   = 10 // changes of health, in the first rounds
 	soakClients = 4  // that query all the while
 )
 
 // Under the race detector, with the configuration, the database and health changing all the while, every answer
 // is right, and nothing is left open.
 func TestReloadsAndFlipsUnderLoad(t *testing.T) {
+	t.Parallel() // with TestCompose, which takes long as well
 	c := newCluster(t, nearcastRace)
 	c.writeDatabase(0)
 	config, err := os.ReadFile(filepath.Join(c.dir, "nearcast.yaml"))
