@@ -38,16 +38,8 @@ func TestMergeOfOrders(t *testing.T) {
 		"of one time and name, one and the same":       {drain(), drain(back)},
 		"of the same order, the older copy":            {drain(short), drain(short, older)},
 	} {
-		for _, pair := range [][]Order{{c.loses, c.wins}, {c.wins, c.loses}, {c.wins, c.loses, c.wins}} {
-			all := newOrders()
-			for _, o := range pair {
-				if _, err := all.apply(o, now); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got := all.held[slot{"a", false}]; got != c.wins {
-				t.Errorf("%s: %v came to %+v, want %+v", name, pair, got, c.wins)
-			}
+		for _, came := range [][]Order{{c.loses, c.wins}, {c.wins, c.loses}, {c.wins, c.loses, c.wins}} {
+			merges(t, name, came, c.wins)
 		}
 	}
 	for name, c := range map[string]struct{ a, b, want Order }{
@@ -56,17 +48,23 @@ func TestMergeOfOrders(t *testing.T) {
 		"of two guesses the older one":                      {drain(short, guessed), drain(short, older, func(o *Order) { o.latest = now }), drain(short, guessed)},
 		"a guess of another director says nothing of least": {drain(short, atLeast), drain(short, guessed, func(o *Order) { o.latest = now }), drain(short, atLeast)},
 	} {
-		for _, pair := range [][]Order{{c.a, c.b}, {c.b, c.a}, {c.a, c.b, c.b, c.a}} {
-			all := newOrders()
-			for _, o := range pair {
-				if _, err := all.apply(o, now); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got := all.held[slot{"a", false}]; got != c.want {
-				t.Errorf("%s: %v came to %+v, want %+v", name, pair, got, c.want)
-			}
+		for _, came := range [][]Order{{c.a, c.b}, {c.b, c.a}, {c.a, c.b, c.b, c.a}} {
+			merges(t, name, came, c.want)
 		}
+	}
+}
+
+// merges wants what is held for region a after some orders came, one after the other.
+func merges(t *testing.T, name string, came []Order, want Order) {
+	t.Helper()
+	all := newOrders()
+	for _, o := range came {
+		if _, err := all.apply(o, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := all.held[slot{"a", false}]; got != want {
+		t.Errorf("%s: %v came to %+v, want %+v", name, came, got, want)
 	}
 }
 
