@@ -94,14 +94,15 @@ func to(network string) string   { return fmt.Sprintf("ip saddr != %[1]s ip dadd
 func cut(rules ...string) func(*world) { return func(w *world) { w.cut(rules...) } }
 func heal(w *world)                    { w.heal() }
 
-// Links that pass only some. An agent that was cut off has seen all others' endpoints fall, and holds them down for a while: until then it would be a
-// wrong witness beside the next that is cut off, so what changes nothing comes between the two.
+// Links that pass only some. An agent that was cut off has seen all others' endpoints fall, and must be no wrong witness of the next that
+// is cut off, nor hold it down for longer: they come one after the other.
 var linkFaults = []fault{
 	takes(apSouth, boundDeath, "nothing comes out of a region", cut(from(all(apSouth))), heal),
+	takes(euWest, boundObserved, "nothing comes into a region", cut(to(all(euWest))), heal),
+	takes(usEast, boundObserved, "nothing comes into another region", cut(to(all(usEast))), heal),
+	takes(saEast, boundObserved, "a region's endpoint is reached from inside alone", cut(to(endpointAt(saEast)+"/32")+" ip saddr != "+all(saEast)), heal),
 	keeps(noUDP, "no UDP to and from a region, TCP is open",
 		cut(from(all(apSouth))+" ip protocol udp", to(all(apSouth))+" ip protocol udp"), heal),
-	takes(euWest, boundObserved, "nothing comes into a region", cut(to(all(euWest))), heal),
-	takes(saEast, boundObserved, "a region's endpoint is reached from inside alone", cut(to(endpointAt(saEast)+"/32")+" ip saddr != "+all(saEast)), heal),
 }
 
 // partitioned is a region that is cut off whole.

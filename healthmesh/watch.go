@@ -23,12 +23,14 @@ type watch struct {
 	unmade   int   // checks in a row that could not be made
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
-	unable   bool // the check could not be made the last time
+	sober    damper // as it was before the last fall
+	unable   bool   // the check could not be made the last time
 	cert     expiry
 }
 
 func newWatch(c Check, known State, why reason) *watch {
-	return &watch{check: c, state: known, reason: why, decided: known != Unknown, damper: damper{least: c.HoldDown}}
+	d := damper{least: c.HoldDown}
+	return &watch{check: c, state: known, reason: why, decided: known != Unknown, damper: d, sober: d}
 }
 
 // ofRegion says whether it is of an endpoint of the region, and not only of others that an agent witnesses.
@@ -70,6 +72,7 @@ func (w *watch) take(o outcome, now time.Time) (changed bool) {
 		return w.hold(now)
 	}
 	if o.state == Down {
+		w.sober = w.damper
 		w.damper.fall(now)
 	}
 	w.state, w.reason, w.opposing, w.unmade, w.held = o.state, o.why, 0, 0, false
@@ -89,6 +92,27 @@ func (w *watch) count(to State) int {
 	}
 	w.opposing++
 	return w.opposing
+}
+
+// rises says whether a result is the one with which it comes up, if the damper does not hold.
+func (w *watch) rises(o outcome) bool {
+	if o.state != Up || w.state == Up || w.held {
+		return false
+	}
+	row := 1
+	if w.towards == Up {
+		row += w.opposing
+	}
+	return row >= w.needed(Up)
+}
+
+// forget takes a fall back, if it is down: nothing is known until it rises or falls, and the damper is as before.
+func (w *watch) forget() (was bool) {
+	if w.state != Down {
+		return false
+	}
+	w.state, w.reason, w.held, w.damper = Unknown, reason{code: reasonUnable}, false, w.sober
+	return true
 }
 
 // needed is how many results in a row a change takes.
@@ -248,6 +272,7 @@ func (a *checker) judge(r result) {
 		return
 	}
 	before, flips := w.state, w.damper.suppressed
+	regained := a.regain(r)
 	changed := w.take(r.outcome, r.at)
 	tell := a.noteFlaps(r, before, flips)
 	a.noteUnable(r)
@@ -257,7 +282,7 @@ func (a *checker) judge(r result) {
 			tell = a.pass(s, r, before) || tell
 		}
 	}
-	if tell {
+	if tell || regained {
 		a.tell()
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -277,5 +279,53 @@ func TestJitter(t *testing.T) {
 	}
 	if least < 900*time.Millisecond || most > 1100*time.Millisecond || most-least < 100*time.Millisecond {
 		t.Errorf("intervals of 1s are %v to %v", least, most)
+	}
+}
+
+// What an agent that was cut off saw fall meanwhile is forgotten when it sees the first endpoint of the family again: it is unknown until
+// it rises, not held down, and its next fall counts as if it were the first. What it saw fall while it saw others stays.
+func TestWitnessForgetsWhatItSawWhileCutOff(t *testing.T) {
+	endpoints := []struct{ region, address string }{{"eu-west", "192.0.2.1"}, {"us-east", "192.0.2.2"}, {"ap-south", "192.0.2.3"}, {"sa-east", "2001:db8::1"}}
+	for _, c := range []struct {
+		name          string
+		results, want []string // of the endpoints, the agent's own first: one each second
+	}{
+		{"nothing of IPv4 for 4 s, and of one for 5 s",
+			[]string{"++-----++++++++++", "++----+++++++++++", "++-----++---+++++", "++---------------"},
+			[]string{"uuudddddddduuuuuu", "uuudddduuuuuuuuuu", "uuudddd?uuddddddu", "uuudddddddddddddd"}},
+		{"one of two",
+			[]string{"+++++++++++", "+++++++++++", "++---++++++", "+++++++++++"},
+			[]string{"uuuuuuuuuuu", "uuuuuuuuuuu", "uuudddddduu", "uuuuuuuuuuu"}},
+		{"one still fails",
+			[]string{"++++++++++++", "++----++++++", "++----------", "++++++++++++"},
+			[]string{"uuuuuuuuuuuu", "uuudddduuuuu", "uuudddd?dddd", "uuuuuuuuuuuu"}},
+		{"one is held down while the other falls",
+			[]string{"+++++++++++++", "++--+++++++++", "+++++--------", "+++++++++++++"},
+			[]string{"uuuuuuuuuuuuu", "uuuddddduuuuu", "uuuuuuddddddd", "uuuuuuuuuuuuu"}},
+	} {
+		a := &checker{o: AgentOptions{Region: "eu-west", Log: slog.New(slog.DiscardHandler)}, load: new(loader), fleet: new(fleet)}
+		var said Status
+		a.publish = func(s Status) { said = s }
+		a.subjects = make(map[EndpointID]*subject)
+		var watches []*watch
+		for i, e := range endpoints {
+			w := newWatch(Check{Fall: 2, Rise: 2, HoldDown: 5 * time.Second}, Unknown, reason{})
+			s := &subject{Target: Target{ID: EndpointID(i), Region: e.region, addr: netip.MustParseAddr(e.address)}, watches: []*watch{w}}
+			w.users, a.subjects[s.ID], watches = []*subject{s}, s, append(watches, w)
+		}
+		now := time.Now()
+		got := make([]string, len(endpoints))
+		for second := range len(c.results[0]) {
+			now = now.Add(time.Second)
+			for i, w := range watches {
+				a.judge(result{w, letters[rune(c.results[i][second])], now})
+			}
+			for i := range got {
+				got[i] += string("?ud"[said.Endpoints[EndpointID(i)].State])
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s:\n%q gives\n%q, want\n%q", c.name, c.results, got, c.want)
+		}
 	}
 }

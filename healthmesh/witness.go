@@ -62,6 +62,47 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
 }
 
+// regain is for an agent that was cut off itself, and so abstained (believable), when the first endpoint of a family outside of its
+// region comes up again: what it saw fall meanwhile is no evidence, though it may be some time until all have risen and no damper holds
+// them. It forgets these falls, and says whether there were any.
+func (a *checker) regain(r result) (any bool) {
+	if !r.watch.rises(r.outcome) {
+		return false
+	}
+	var back [families]bool
+	for _, s := range r.watch.users {
+		f := s.family()
+		back[f] = back[f] || a.foreign(s) && !a.sees(f)
+	}
+	for _, s := range a.subjects {
+		if !a.foreign(s) || !back[s.family()] {
+			continue
+		}
+		for _, w := range s.watches {
+			any = !w.ofRegion(a.o.Region) && w.forget() || any
+		}
+	}
+	if any {
+		a.o.Log.Warn("other regions' endpoints can be reached again: that none could be says nothing of them")
+		for _, s := range a.subjects {
+			a.update(s, r.at, a.o.Log, "")
+		}
+	}
+	return any
+}
+
+func (a *checker) foreign(s *subject) bool { return s.Region != a.o.Region }
+
+// sees says whether an endpoint of a family outside of the agent's region is up.
+func (a *checker) sees(family int) bool {
+	for _, s := range a.subjects {
+		if a.foreign(s) && s.family() == family && s.state == Up {
+			return true
+		}
+	}
+	return false
+}
+
 // The families of endpoints: one can be out of order alone.
 const (
 	familyHost = iota
