@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/nearcast/nearcast/healthmesh"
+	"github.com/nearcast/nearcast/steer"
 )
 
 // The whole table of believe: each order with each evidence, and what is left of the clients with and without a shed.
@@ -128,6 +131,41 @@ func TestEndpointsOfASilentRegion(t *testing.T) {
 			if e.State != want || want == "unknown" && e.Reason != "was up when last heard of" {
 				t.Errorf("%s: %+v, want %s", r.Region, e, want)
 			}
+		}
+	}
+}
+
+// A region as a whole is down where its agents are silent or all of its endpoints are down; orders come first.
+func TestRegionState(t *testing.T) {
+	endpoint := func(s healthmesh.State, reason string) healthmesh.Endpoint {
+		return healthmesh.Endpoint{State: s, Reason: reason}
+	}
+	few := "capacity below min_live: 40%"
+	for _, c := range []struct {
+		name   string
+		region *healthmesh.Region
+		want   steer.State
+		cause  string
+	}{
+		{"not heard of", nil, steer.Unknown, "never heard of"},
+		{"without checks", &healthmesh.Region{State: healthmesh.Up, Cause: "heard"}, steer.Up, "heard"},
+		{"silent", &healthmesh.Region{State: healthmesh.Down, Cause: "silent for 5s",
+			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Up, "connected")}}, steer.Down, "silent for 5s"},
+		{"one of two is down", &healthmesh.Region{State: healthmesh.Up, Cause: "heard",
+			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Up, "connected"), 2: endpoint(healthmesh.Down, "timeout")}}, steer.Up, "heard"},
+		{"all are down for one reason", &healthmesh.Region{State: healthmesh.Up, Cause: "heard",
+			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Down, few), 2: endpoint(healthmesh.Down, few)}},
+			steer.Down, "all endpoints are down: " + few},
+		{"all are down for their own", &healthmesh.Region{State: healthmesh.Up, Cause: "heard",
+			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Down, few), 2: endpoint(healthmesh.Down, "timeout")}},
+			steer.Down, "all endpoints are down"},
+		{"pinned up", &healthmesh.Region{State: healthmesh.Up, Cause: "heard", Order: &healthmesh.Order{Kind: healthmesh.PinUp, By: "director-1"},
+			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Down, "timeout")}},
+			steer.Up, "pinned up at director-1; all endpoints are down: timeout"},
+	} {
+		v := &healthmesh.View{Regions: map[string]*healthmesh.Region{"eu-west": c.region}}
+		if state, cause := steer.RegionState(v, "eu-west"), steer.RegionCause(v, "eu-west"); state != c.want || cause != c.cause {
+			t.Errorf("%s: %v, %q; want %v, %q", c.name, state, cause, c.want, c.cause)
 		}
 	}
 }

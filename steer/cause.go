@@ -38,9 +38,12 @@ func RegionCause(v *healthmesh.View, region string) string {
 	if r == nil {
 		return "never heard of"
 	}
-	parts := orderCauses(r, r.Order)
-	if r.Cause != "" {
-		parts = append(parts, heldBack(v, r, r.Cause))
+	parts, cause := orderCauses(r, r.Order), r.Cause
+	if reason, down := allDown(r); down && r.State != healthmesh.Down {
+		cause = strings.TrimSuffix("all endpoints are down: "+reason, ": ")
+	}
+	if cause != "" {
+		parts = append(parts, heldBack(v, r, cause))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -77,7 +77,8 @@ func (s *Snapshot) warnings(v *healthmesh.View, svc *zones.Service) []string {
 	return all
 }
 
-// RegionState is the state of a region as a whole: what an order or its agents' silence makes of all its services.
+// RegionState is the state of a region as a whole: what an order, its agents' silence, or the state of all of its endpoints makes of
+// its services.
 func RegionState(v *healthmesh.View, region string) State {
 	r := v.Regions[region]
 	if r == nil {
@@ -86,10 +87,29 @@ func RegionState(v *healthmesh.View, region string) State {
 	if s, over := overrule(r, r.Order); over {
 		return s
 	}
-	if r.State == healthmesh.Up {
+	switch _, down := allDown(r); {
+	case down:
+		return Down
+	case r.State == healthmesh.Up:
 		return Up
 	}
 	return Unknown
+}
+
+// allDown says whether all endpoints of a region are down, and why if that is the same for all.
+func allDown(r *healthmesh.Region) (reason string, down bool) {
+	first := true
+	for _, e := range r.Endpoints {
+		switch {
+		case e.State != healthmesh.Down:
+			return "", false
+		case first:
+			reason, first = e.Reason, false
+		case e.Reason != reason:
+			reason = ""
+		}
+	}
+	return reason, !first
 }
 
 // evidence is the word for what evidence says of an endpoint.
