@@ -156,7 +156,7 @@ func draw(seed uint64) schedule {
 	for range 1 + rng.IntN(9) {
 		s.events = append(s.events, s.scene(rng, kinds[rng.IntN(len(kinds))])...)
 	}
-	if rng.IntN(16) == 0 { // past memberlist's memory of the dead
+	if rng.IntN(32) == 0 { // past memberlist's memory of the dead
 		e := s.event(rng, partition)
 		e.lasts = between(rng, time.Minute, 12*time.Minute)
 		s.events = append(s.events, e)
