@@ -249,7 +249,7 @@ func (d *demo) newFault(verb, short string) *cobra.Command {
 		Use:     verb + " REGION",
 		Short:   short,
 		Example: "  nearcast demo " + verb + " us-east",
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var names []string
 			for i, r := range demoRegions {

@@ -22,7 +22,7 @@ func newExplain() *cobra.Command {
 each region is in and what the guard makes of that, their order, the group that shares, whom it refuses, and the pick.`,
 		Example: `  nearcast explain www.geo.example.com --client 198.51.100.7
   nearcast explain www.geo.example.com --client 2001:db8::/48 --type AAAA --json`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := admin.ParseClient(from); err != nil {
 				return fmt.Errorf("--%w", err)

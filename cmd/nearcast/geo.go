@@ -47,7 +47,7 @@ func newGeoLookup() *cobra.Command {
 		Short: "Tell where an address is, and which network shares the place",
 		Example: `  nearcast geo lookup 128.112.0.1
   nearcast geo lookup 2001:db8::1 -c nearcast.yaml --json`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := netip.ParseAddr(args[0])
 			if err != nil || addr.Zone() != "" {

@@ -34,7 +34,7 @@ func newGeoCentres() *cobra.Command {
 		Use:     "centres FILE",
 		Short:   "Print where each country's people are, from GeoNames' table of places",
 		Example: `  nearcast geo centres cities500.txt > geo/data/centres.csv`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

@@ -63,7 +63,7 @@ func newKeyringChange(c *client, change, short string) *cobra.Command {
 		Use:     change + " FILE|FINGERPRINT",
 		Short:   short,
 		Example: fmt.Sprintf("  nearcast keyring %s new.key", change),
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := readKey(args[0])
 			if err != nil {

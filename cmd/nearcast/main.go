@@ -43,5 +43,16 @@ weighted by capacity. Agents in the regions gossip health and load to it.`,
 	return root
 }
 
+// arguments are as many as a verb's line names; the error repeats it.
+func arguments(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		line, _, _ := strings.Cut(cmd.UseLine(), " [flags]")
+		return fmt.Errorf("got %d arguments, want: %s", len(args), line)
+	}
+}
+
 // showHelp is what a verb does that only has verbs below it. With it, a verb that is not among these is an error.
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -106,7 +106,7 @@ A drain that the other regions cannot carry is refused with the numbers; --force
 regions of a service (min_active).`,
 		Example: `  nearcast drain us-east --for 2h --reason "kernel update"
   nearcast drain us-east --over 5m`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1),
 	}, func(args []string) (admin.OrderRequest, error) {
 		return admin.OrderRequest{Region: args[0], Kind: healthmesh.Drain}, nil
 	}, func(o *admin.Order) string {
@@ -131,7 +131,7 @@ func newUndrain() *cobra.Command {
 		Long: `Take a region's drain or pin back, at every director: it answers again as its health allows. Of drain and pin a region has
 one at a time, so "undrain" and "unpin" are the same.`,
 		Example: `  nearcast undrain us-east`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1),
 	}, func(args []string) (admin.OrderRequest, error) {
 		return admin.OrderRequest{Region: args[0], Kind: healthmesh.None}, nil
 	}, func(o *admin.Order) string { return o.Region + " is neither drained nor pinned" })
@@ -146,7 +146,7 @@ func newPin() *cobra.Command {
 		Long: `Make a region answer (up) or not answer (down) whatever its health is, at every director and over restarts, until it is taken
 back with "unpin" or the time is over. A pin, or drain, that is in force already gives way. A pin down is refused as a drain is.`,
 		Example: `  nearcast pin us-east up --for 1h --reason "the check is wrong"`,
-		Args:    cobra.ExactArgs(2),
+		Args:    arguments(2),
 	}, func(args []string) (admin.OrderRequest, error) {
 		kind, ok := kinds[args[1]]
 		if !ok {
@@ -170,7 +170,7 @@ func newShed() *cobra.Command {
 share of 0 or the time is over. It holds beside a drain or a pin.`,
 		Example: `  nearcast shed us-east 30% --for 1h
   nearcast shed us-east 0%`,
-		Args: cobra.ExactArgs(2),
+		Args: arguments(2),
 	}, func(args []string) (admin.OrderRequest, error) {
 		share, err := strconv.ParseFloat(strings.TrimSuffix(args[1], "%"), 64)
 		if err != nil || !(share >= 0 && share <= 100) {
