@@ -175,12 +175,17 @@ var machineFaults = []fault{
 		end:   func(w *world) { w.limitFiles(agentName(apSouth, 0), manyFiles) }},
 	keeps(steadied, "a director has no files left",
 		func(w *world) { w.limitFiles(directorName(1), noFiles) }, func(w *world) { w.limitFiles(directorName(1), manyFiles) }),
-	takes(euWest, boundDeath, "an agent is killed while no node's disk has room",
-		func(w *world) { w.fillDisk(); w.stop(agentName(euWest, 0), syscall.SIGKILL) },
-		func(w *world) { w.startAgent(euWest, 0); w.emptyDisk() }),
-	takes(saEast, boundDrain, "a region is drained while no node's disk has room",
-		func(w *world) { w.fillDisk(); w.orderUnsaved(1, "drain", "sa-east") },
-		func(w *world) { w.orderUnsaved(0, "undrain", "sa-east"); w.emptyDisk() }),
+	full(takes(euWest, boundDeath, "an agent is killed while no node's disk has room",
+		func(w *world) { w.stop(agentName(euWest, 0), syscall.SIGKILL) }, func(w *world) { w.startAgent(euWest, 0); w.emptyDisk() })),
+	full(takes(saEast, boundDrain, "a region is drained while no node's disk has room",
+		func(w *world) { w.orderUnsaved(1, "drain", "sa-east") },
+		func(w *world) { w.orderUnsaved(0, "undrain", "sa-east"); w.emptyDisk() })),
+}
+
+// full is a fault that happens when the disk is full already: to fill it takes time, too.
+func full(f fault) fault {
+	f.before = func(w *world) { w.fillDisk() }
+	return f
 }
 
 // A trial is a program and what is done to worlds of it.
