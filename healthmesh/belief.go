@@ -21,7 +21,7 @@ const (
 type belief struct {
 	regions  map[string]*Region // immutable, without orders
 	start    time.Time          // when this node began to listen
-	cutOff   time.Time          // when it last found itself cut off; zero if never
+	cutOff   time.Time          // when it last found itself cut off, or woke after it was stopped; zero if never
 	isolated bool               // it is cut off now
 }
 
@@ -46,7 +46,7 @@ type belief struct {
 // beat before the last, and that first region must not fall for it. A lease of at least three beats keeps half of it longer than a
 // living region's beat and shorter than a lease less a beat.
 //
-// Silence counts from the last report, but not from before the node was last cut off, nor, while it remembers an agent of which
+// Silence counts from the last report, but not from before the node was last cut off or woke (a process that was stopped), nor, while it remembers an agent of which
 // nothing came yet, from before it began: what one could not have heard is no evidence. So the regions of a partition that heals come
 // back one after the other, and none falls meanwhile. A node that is isolated stays so until most are heard.
 //

@@ -405,6 +405,10 @@ func (c *core) evaluate(now time.Time) {
 	c.takePackets()
 	before := c.shown
 	if c.o.Role == roleDirector {
+		if slept := now.Sub(c.evaluated); !c.evaluated.IsZero() && slept >= c.o.Config.Lease/2 { // it looks at least every tickMost
+			c.belief.cutOff = now
+			c.o.Log.Warn("this process did not run: silence is counted from now on", "for", slept.Round(time.Millisecond))
+		}
 		c.belief = believe(c.table, c.belief, c.plan.Load(), c.o.Config.Lease, now)
 		c.shown = c.belief
 		if c.orders.freeze(now) != nil {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,5 +112,34 @@ func TestWhoseReportWaitsIsNotSilent(t *testing.T) {
 	c.gossip.NotifyMsg(reportMessage(say("a", 2, now), now))
 	if c.evaluate(time.Now()); describe(c.view.Load()) != "a up, b up" {
 		t.Errorf("the view is %q", describe(c.view.Load()))
+	}
+}
+
+// A director that was stopped, and that wakes, hears some regions before others: silence is counted from then on.
+func TestWhoWakesCountsSilenceFromThen(t *testing.T) {
+	c := coreOf(t, Options{Name: "d", Role: roleDirector})
+	lease, woken := c.o.Config.Lease, time.Now()
+	say := func(regions string, sequence uint64, at time.Time) {
+		for _, region := range strings.Fields(regions) {
+			r := report{Agent: "agent", Region: region, numbering: numbering{1, sequence}, Parts: 1}
+			c.table.apply(&part{report: r, raw: r.encode(nil), at: at}, anyone, at)
+		}
+	}
+	for i, step := range []struct {
+		heard string
+		at    time.Duration // since it woke
+		want  string
+	}{
+		{"a b c", -2 * lease, "a up, b up, c up"}, // and then it is stopped
+		{"b c", 0, "a up held, b up, c up"},
+		{"b c", lease / 3, "a up held, b up, c up"},
+		{"b c", 2 * lease / 3, "a up held, b up, c up"},
+		{"b c", lease, "a down silent for 5s, b up, c up"},
+	} {
+		now := woken.Add(step.at)
+		say(step.heard, uint64(i+1), now)
+		if c.evaluate(now); describe(c.view.Load()) != step.want {
+			t.Errorf("%v after it woke the view is %q, want %q", step.at, describe(c.view.Load()), step.want)
+		}
 	}
 }
