@@ -23,7 +23,7 @@ type watch struct {
 	unmade   int   // checks in a row that could not be made
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
-	sober    damper // as it was before the last fall
+	sober    damper // as it was before the failures that made, or may make, it fall
 	unable   bool   // the check could not be made the last time
 	cert     expiry
 }
@@ -49,6 +49,9 @@ type result struct {
 // as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Down {
+		if w.state != Down && (w.towards != Down || w.opposing == 0) {
+			w.sober = w.damper
+		}
 		w.damper.failed = now
 		if w.held {
 			w.damper.suppress(now)
@@ -72,7 +75,6 @@ func (w *watch) take(o outcome, now time.Time) (changed bool) {
 		return w.hold(now)
 	}
 	if o.state == Down {
-		w.sober = w.damper
 		w.damper.fall(now)
 	}
 	w.state, w.reason, w.opposing, w.unmade, w.held = o.state, o.why, 0, 0, false
@@ -106,12 +108,12 @@ func (w *watch) rises(o outcome) bool {
 	return row >= w.needed(Up)
 }
 
-// forget takes a fall back, if it is down: nothing is known until it rises or falls, and the damper is as before.
+// forget takes the last fall back, if it is down: nothing is known until it rises or falls, and the damper is as before its failures.
 func (w *watch) forget() (was bool) {
 	if w.state != Down {
 		return false
 	}
-	w.state, w.reason, w.held, w.damper = Unknown, reason{code: reasonUnable}, false, w.sober
+	w.state, w.reason, w.held, w.damper = Unknown, reason{}, false, w.sober
 	return true
 }
 

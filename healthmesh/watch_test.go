@@ -283,7 +283,7 @@ func TestJitter(t *testing.T) {
 }
 
 // What an agent that was cut off saw fall meanwhile is forgotten when it sees the first endpoint of the family again: it is unknown until
-// it rises, not held down, and its next fall counts as if it were the first. What it saw fall while it saw others stays.
+// it rises, not held down, and its next fall counts as if it were the first. What it saw fall while it saw others stays for as long as it sees some.
 func TestWitnessForgetsWhatItSawWhileCutOff(t *testing.T) {
 	endpoints := []struct{ region, address string }{{"eu-west", "192.0.2.1"}, {"us-east", "192.0.2.2"}, {"ap-south", "192.0.2.3"}, {"sa-east", "2001:db8::1"}}
 	for _, c := range []struct {
@@ -299,6 +299,9 @@ func TestWitnessForgetsWhatItSawWhileCutOff(t *testing.T) {
 		{"one still fails",
 			[]string{"++++++++++++", "++----++++++", "++----------", "++++++++++++"},
 			[]string{"uuuuuuuuuuuu", "uuudddduuuuu", "uuudddd?dddd", "uuuuuuuuuuuu"}},
+		{"one that fell long before, in a cut",
+			[]string{"++---++++++++----+++", "++++++++++++++---+++", "++---++++++++----+++", "++++++++++++++++++++"},
+			[]string{"uuudddddduuuuudddddd", "uuuuuuuuuuuuuuuddduu", "uuudddddduuuuudddduu", "uuuuuuuuuuuuuuuuuuuu"}},
 		{"one is held down while the other falls",
 			[]string{"+++++++++++++", "++--+++++++++", "+++++--------", "+++++++++++++"},
 			[]string{"uuuuuuuuuuuuu", "uuuddddduuuuu", "uuuuuuddddddd", "uuuuuuuuuuuuu"}},

@@ -64,7 +64,8 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 
 // regain is for an agent that was cut off itself, and so abstained (believable), when the first endpoint of a family outside of its
 // region comes up again: what it saw fall meanwhile is no evidence, though it may be some time until all have risen and no damper holds
-// them. It forgets these falls, and says whether there were any.
+// them. It forgets the falls of all that are down, those from before among them, which fall again by their checks, and says whether
+// there were any.
 func (a *checker) regain(r result) (any bool) {
 	if !r.watch.rises(r.outcome) {
 		return false
@@ -91,9 +92,10 @@ func (a *checker) regain(r result) (any bool) {
 	return any
 }
 
+// foreign says whether a subject is of another region, so that the agent is its witness.
 func (a *checker) foreign(s *subject) bool { return s.Region != a.o.Region }
 
-// sees says whether an endpoint of a family outside of the agent's region is up.
+// sees says whether an endpoint of a family outside of the agent's region is up, as of its last check: what is checked seldom is so for long.
 func (a *checker) sees(family int) bool {
 	for _, s := range a.subjects {
 		if a.foreign(s) && s.family() == family && s.state == Up {
