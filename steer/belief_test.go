@@ -9,6 +9,7 @@ import (
 
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
 )
 
 // The whole table of believe: each order with each evidence, and what is left of the clients with and without a shed.
@@ -135,36 +136,41 @@ func TestEndpointsOfASilentRegion(t *testing.T) {
 	}
 }
 
-// A region as a whole is down where its agents are silent or all of its endpoints are down; orders come first.
+// A region as a whole is down where its agents are silent or all endpoints that services have there are down; orders come first.
 func TestRegionState(t *testing.T) {
-	endpoint := func(s healthmesh.State, reason string) healthmesh.Endpoint {
-		return healthmesh.Endpoint{State: s, Reason: reason}
-	}
-	few := "capacity below min_live: 40%"
+	checked := service("nearest", "us-east", "eu-west")
+	checked.Regions[1].Addresses = []string{"192.0.2.1", "192.0.2.2"}
+	unchecked := service("nearest", "eu-west")
+	unchecked.Name, unchecked.Checked, unchecked.Regions[0].Addresses = "api", false, []string{"192.0.2.3"}
+	one, two := load(t, checked), load(t, checked, unchecked)
 	for _, c := range []struct {
 		name   string
-		region *healthmesh.Region
+		set    *zones.Set
+		belief string
 		want   steer.State
 		cause  string
 	}{
-		{"not heard of", nil, steer.Unknown, "never heard of"},
-		{"without checks", &healthmesh.Region{State: healthmesh.Up, Cause: "heard"}, steer.Up, "heard"},
-		{"silent", &healthmesh.Region{State: healthmesh.Down, Cause: "silent for 5s",
-			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Up, "connected")}}, steer.Down, "silent for 5s"},
-		{"one of two is down", &healthmesh.Region{State: healthmesh.Up, Cause: "heard",
-			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Up, "connected"), 2: endpoint(healthmesh.Down, "timeout")}}, steer.Up, "heard"},
-		{"all are down for one reason", &healthmesh.Region{State: healthmesh.Up, Cause: "heard",
-			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Down, few), 2: endpoint(healthmesh.Down, few)}},
-			steer.Down, "all endpoints are down: " + few},
-		{"all are down for their own", &healthmesh.Region{State: healthmesh.Up, Cause: "heard",
-			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Down, few), 2: endpoint(healthmesh.Down, "timeout")}},
-			steer.Down, "all endpoints are down"},
-		{"pinned up", &healthmesh.Region{State: healthmesh.Up, Cause: "heard", Order: &healthmesh.Order{Kind: healthmesh.PinUp, By: "director-1"},
-			Endpoints: map[healthmesh.EndpointID]healthmesh.Endpoint{1: endpoint(healthmesh.Down, "timeout")}},
-			steer.Up, "pinned up at director-1; all endpoints are down: timeout"},
+		{"not heard of", one, "eu-west unknown", steer.Unknown, "never heard of"},
+		{"known by an order", one, "eu-west unheard shed=0.2", steer.Unknown, "sheds 20 % at test"},
+		{"silent", one, "eu-west down", steer.Down, "silent for 5s"},
+		{"one of two is down", one, "eu-west up 192.0.2.2=down", steer.Up, "heard"},
+		{"one is down, one unknown", one, "eu-west up 192.0.2.1=unknown 192.0.2.2=down", steer.Up, "heard"},
+		{"all are down for one reason", one, "eu-west up 192.0.2.1=down 192.0.2.2=down", steer.Down, "all endpoints are down: connection refused"},
+		{"all are down for their own", one, "eu-west up 192.0.2.1=down 192.0.2.2=down:timeout", steer.Down, "all endpoints are down"},
+		{"a service without checks is left", two, "eu-west up 192.0.2.1=down 192.0.2.2=down 192.0.2.3=unknown", steer.Up, "heard"},
+		{"and is down by its backends", two, "eu-west up 192.0.2.1=down 192.0.2.2=down 192.0.2.3=down", steer.Down, "all endpoints are down: connection refused"},
+		{"pinned up", one, "eu-west up pin-up 192.0.2.1=down 192.0.2.2=down", steer.Up, "pinned up at test; all endpoints are down: connection refused"},
+		{"of no service", one, "ap-south up", steer.Up, "heard"},
 	} {
-		v := &healthmesh.View{Regions: map[string]*healthmesh.Region{"eu-west": c.region}}
-		if state, cause := steer.RegionState(v, "eu-west"), steer.RegionCause(v, "eu-west"); state != c.want || cause != c.cause {
+		s, v := build(t, c.set, c.belief), view(t, c.set, c.belief)
+		region, _, _ := strings.Cut(c.belief, " ")
+		if r := v.Regions[region]; r != nil { // what an agent reports of a service that is no longer configured
+			r.Endpoints[1] = healthmesh.Endpoint{State: healthmesh.Up}
+			if strings.Contains(c.name, "no service") {
+				r.Endpoints[1] = healthmesh.Endpoint{State: healthmesh.Down, Reason: "timeout"}
+			}
+		}
+		if state, cause := s.RegionState(v, region), s.RegionCause(v, region); state != c.want || cause != c.cause {
 			t.Errorf("%s: %v, %q; want %v, %q", c.name, state, cause, c.want, c.cause)
 		}
 	}

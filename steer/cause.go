@@ -33,13 +33,13 @@ func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
 }
 
 // RegionCause is what is behind the state of a region as a whole.
-func RegionCause(v *healthmesh.View, region string) string {
+func (s *Snapshot) RegionCause(v *healthmesh.View, region string) string {
 	r := v.Regions[region]
 	if r == nil {
 		return "never heard of"
 	}
 	parts, cause := orderCauses(r, r.Order), r.Cause
-	if reason, down := allDown(r); down && r.State != healthmesh.Down {
+	if reason, down := s.allDown(r, region); down && r.State != healthmesh.Down {
 		cause = strings.TrimSuffix("all endpoints are down: "+reason, ": ")
 	}
 	if cause != "" {

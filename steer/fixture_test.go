@@ -1,6 +1,7 @@
 package steer_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -136,14 +137,15 @@ func region(t failer, set *zones.Set, name, state string, more []string) *health
 	return r
 }
 
-// endpoint is "up", "down", "unknown", or "down@3" with the time at which it became so.
+// endpoint is "up", "down", "unknown", "down@3" with the time at which it became so, or "down:timeout" with a reason of its own.
 func endpoint(text string) healthmesh.Endpoint {
 	word, at, _ := strings.Cut(text, "@")
+	word, reason, _ := strings.Cut(word, ":")
 	since, _ := strconv.ParseUint(at, 10, 64)
 	e := healthmesh.Endpoint{Since: healthmesh.Stamp(since)}
 	e.State = map[string]healthmesh.State{"up": healthmesh.Up, "down": healthmesh.Down, "unknown": healthmesh.Unknown}[word]
 	if e.State == healthmesh.Down {
-		e.Reason = "connection refused"
+		e.Reason = cmp.Or(reason, "connection refused")
 	}
 	return e
 }

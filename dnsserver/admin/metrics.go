@@ -79,7 +79,7 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, r := range s.Set.Regions {
 		gauge(descCapacity, r.Capacity, r.Name)
-		now := steer.RegionState(v, r.Name)
+		now := s.RegionState(v, r.Name)
 		for _, state := range steer.RegionStates {
 			gauge(descRegion, truth(state == now), r.Name, state.String())
 		}

@@ -79,7 +79,7 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 
 func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmesh.View, now time.Time) Region {
 	out := Region{
-		Name: name, State: steer.RegionState(v, name).String(), Cause: steer.RegionCause(v, name), Capacity: capacity, Source: "none", Agents: []string{},
+		Name: name, State: s.RegionState(v, name).String(), Cause: s.RegionCause(v, name), Capacity: capacity, Source: "none", Agents: []string{},
 	}
 	r := v.Regions[name]
 	if r == nil {
@@ -91,7 +91,7 @@ func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmes
 	switch {
 	case out.Order != nil && out.Order.GoneAt != nil:
 		out.OldAnswersUntil = out.Order.GoneAt
-	case steer.RegionState(v, name) == steer.Down:
+	case s.RegionState(v, name) == steer.Down:
 		out.OldAnswersUntil = wall(s.GoneAt(name, time.Time{}), now)
 	}
 	out.Agents = append(out.Agents, r.Agents...)
