@@ -43,6 +43,7 @@ type fault struct {
 	out    time.Duration // within which it must; 0 if it may leave it in
 	stays  time.Duration // before it is taken back
 	mute   int           // director that need not answer until it is taken back, with 1 added; 0: all must
+	beside int           // region that is at fault as well, of whose clients nothing is judged, with 1 added; 0: none
 	before func(*world)  // what must have happened for it; its answers are not judged
 	begin  func(*world)
 	end    func(*world)
@@ -94,7 +95,7 @@ func to(network string) string   { return fmt.Sprintf("ip saddr != %[1]s ip dadd
 func cut(rules ...string) func(*world) { return func(w *world) { w.cut(rules...) } }
 func heal(w *world)                    { w.heal() }
 
-// Links that pass only some. An agent that was cut off has seen all others' endpoints fall, and must be no wrong witness of the next that
+// Links that pass only some. An agent that was cut off has seen all others' endpoints fail, and must be no wrong witness of the next that
 // is cut off, nor hold it down for longer: they come one after the other.
 var linkFaults = []fault{
 	takes(apSouth, boundDeath, "nothing comes out of a region", cut(from(all(apSouth))), heal),
@@ -110,6 +111,12 @@ func partitioned(region int, stays time.Duration) fault {
 	f := takes(region, boundDeath, fmt.Sprintf("a region is cut off for %v", stays), cut(from(all(region)), to(all(region))), heal)
 	f.stays = stays
 	return f
+}
+
+// both are two regions that are cut off at once: neither is a witness of a third.
+var both = fault{
+	name: "nothing comes into two regions at once", region: euWest, out: boundObserved, stays: boundObserved + slack + extra, beside: saEast + 1,
+	begin: cut(to(all(euWest)), to(all(saEast))), end: heal,
 }
 
 // deaf cuts a director off from everything but its clients.
@@ -209,7 +216,7 @@ func TestFaults(t *testing.T) {
 		{"endpoints", nearcast, append(endpointFaults, flapping(flapShort))},
 		{"machines", nearcast, machineFaults},
 		{"clocks", clocked, clockFaults},
-		{"region cut off", nearcast, []fault{partitioned(apSouth, shortest)}},
+		{"regions cut off", nearcast, []fault{partitioned(apSouth, shortest), both}},
 		{"director cut off", nearcast, []fault{alone(shortest), missed}},
 	}
 	if *longFaults {

@@ -150,7 +150,7 @@ func (v *verdict) count(a answer, began, ended time.Time) {
 	case v.region == noRegion && a.region != a.client, a.client == v.region && a.region == v.region && during:
 		v.wrong++
 		v.lastWrong = max(v.lastWrong, a.at.Sub(began))
-	case a.client != v.region && a.region != a.client:
+	case a.client != v.region && a.region != a.client && a.client+1 != v.beside:
 		v.strays++
 	}
 	v.answers++

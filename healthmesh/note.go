@@ -43,8 +43,8 @@ func (a *checker) noteCertificate(r result) {
 // noteUnable tells when a check can no longer be made, and why, and when it can be again.
 func (a *checker) noteUnable(r result) {
 	w := r.watch
-	unable := r.state == Unknown
-	if unable == w.unable {
+	unable := r.why.code == reasonUnable
+	if unable == w.unable || r.why.code == reasonCutOff {
 		return
 	}
 	w.unable = unable

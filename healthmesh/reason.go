@@ -44,6 +44,7 @@ const (
 	reasonUnable                        // the check could not be made, which says nothing of the endpoint
 	reasonFlapping                      // it succeeds, and is held down since it fell too often
 	reasonMinLive                       // the region's backends carry too little; detail is their live capacity in percent
+	reasonCutOff                        // it failed, and none in another region was reached, which says nothing of it
 	reasonCodes                         // how many there are
 )
 
@@ -75,6 +76,7 @@ var reasonTexts = [reasonCodes]string{
 	reasonUnable:      "could not be checked",
 	reasonFlapping:    "flapping: held down",
 	reasonMinLive:     "capacity below min_live: ",
+	reasonCutOff:      "the agent reaches no other region",
 }
 
 // A detail is what the number of a reason can be.

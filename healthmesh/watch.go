@@ -17,20 +17,19 @@ type watch struct {
 
 	state    State
 	reason   reason
-	decided  bool  // a check has said up or down
+	known    State // the last that was up or down
 	towards  State // what the last results speak for, other than state
 	opposing int   // how many, with none for the state between them
 	unmade   int   // checks in a row that could not be made
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
-	sober    damper // as it was before the failures that made, or may make, it fall
-	unable   bool   // the check could not be made the last time
+	unable   bool      // the check could not be made the last time
+	ended    time.Time // the last check of another region's endpoint; before it, the start
 	cert     expiry
 }
 
-func newWatch(c Check, known State, why reason) *watch {
-	d := damper{least: c.HoldDown}
-	return &watch{check: c, state: known, reason: why, decided: known != Unknown, damper: d, sober: d}
+func newWatch(c Check, known State, why reason, now time.Time) *watch {
+	return &watch{check: c, state: known, reason: why, known: known, damper: damper{least: c.HoldDown}, ended: now}
 }
 
 // ofRegion says whether it is of an endpoint of the region, and not only of others that an agent witnesses.
@@ -49,9 +48,6 @@ type result struct {
 // as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Down {
-		if w.state != Down && (w.towards != Down || w.opposing == 0) {
-			w.sober = w.damper
-		}
 		w.damper.failed = now
 		if w.held {
 			w.damper.suppress(now)
@@ -71,14 +67,16 @@ func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if w.count(o.state) < w.needed(o.state) {
 		return false
 	}
-	if o.state == Up && w.damper.held(now) {
+	if o.state == Up && w.known == Down && w.damper.held(now) {
 		return w.hold(now)
 	}
 	if o.state == Down {
 		w.damper.fall(now)
 	}
 	w.state, w.reason, w.opposing, w.unmade, w.held = o.state, o.why, 0, 0, false
-	w.decided = w.decided || o.state != Unknown
+	if o.state != Unknown {
+		w.known = o.state
+	}
 	return true
 }
 
@@ -96,31 +94,10 @@ func (w *watch) count(to State) int {
 	return w.opposing
 }
 
-// rises says whether a result is the one with which it comes up, if the damper does not hold.
-func (w *watch) rises(o outcome) bool {
-	if o.state != Up || w.state == Up || w.held {
-		return false
-	}
-	row := 1
-	if w.towards == Up {
-		row += w.opposing
-	}
-	return row >= w.needed(Up)
-}
-
-// forget takes the last fall back, if it is down: nothing is known until it rises or falls, and the damper is as before its failures.
-func (w *watch) forget() (was bool) {
-	if w.state != Down {
-		return false
-	}
-	w.state, w.reason, w.held, w.damper = Unknown, reason{}, false, w.sober
-	return true
-}
-
 // needed is how many results in a row a change takes.
 func (w *watch) needed(to State) int {
 	switch {
-	case !w.decided:
+	case w.known == Unknown:
 		return 1
 	case to == Up:
 		return w.check.Rise
@@ -210,7 +187,7 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 			s.state, s.reason, s.at = k.state, k.reason, k.at
 		}
 		for _, c := range checks {
-			w := a.watchOf(ctx, s, c, old)
+			w := a.watchOf(ctx, s, c, old, now)
 			s.watches, w.users = append(s.watches, w), append(w.users, s)
 		}
 		a.subjects[t.ID] = s
@@ -227,11 +204,11 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 
 // watchOf is the watch of a subject's check: one that runs, or a new one. What is known of an endpoint stays, until
 // a new check of it says otherwise.
-func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[string]*watch) *watch {
+func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[string]*watch, now time.Time) *watch {
 	key := s.key(c)
 	w := cmp.Or(a.watches[key], old[key])
 	if w == nil {
-		w = newWatch(c, s.state, s.reason)
+		w = newWatch(c, s.state, s.reason, now)
 		a.start(ctx, w, newProbe(s.Target, c))
 	}
 	a.watches[key] = w
@@ -274,7 +251,7 @@ func (a *checker) judge(r result) {
 		return
 	}
 	before, flips := w.state, w.damper.suppressed
-	regained := a.regain(r)
+	r.outcome = a.weigh(r)
 	changed := w.take(r.outcome, r.at)
 	tell := a.noteFlaps(r, before, flips)
 	a.noteUnable(r)
@@ -284,7 +261,7 @@ func (a *checker) judge(r result) {
 			tell = a.pass(s, r, before) || tell
 		}
 	}
-	if tell || regained {
+	if tell {
 		a.tell()
 	}
 }

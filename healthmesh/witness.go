@@ -62,47 +62,23 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
 }
 
-// regain is for an agent that was cut off itself, and so abstained (believable), when the first endpoint of a family outside of its
-// region comes up again: what it saw fall meanwhile is no evidence, though it may be some time until all have risen and no damper holds
-// them. It forgets the falls of all that are down, those from before among them, which fall again by their checks, and says whether
-// there were any.
-func (a *checker) regain(r result) (any bool) {
-	if !r.watch.rises(r.outcome) {
-		return false
+// weigh is what a result says of its endpoint. A failure in another region says nothing, as if the check could not be made, unless the
+// agent reached some endpoint of the family in another region since the check before: it may be the agent that is cut off. So each cut
+// can add two failures to what is counted of an endpoint, of the checks in which it begins and ends, and in between what was up becomes
+// unknown. What was down stays so, as it was when it could be seen.
+func (a *checker) weigh(r result) outcome {
+	w := r.watch
+	if r.state == Unknown || w.ofRegion(a.o.Region) {
+		return r.outcome
 	}
-	var back [families]bool
-	for _, s := range r.watch.users {
-		f := s.family()
-		back[f] = back[f] || a.foreign(s) && !a.sees(f)
+	reached, before := &a.reached[w.users[0].family()], w.ended
+	w.ended = r.at
+	if r.state == Up {
+		*reached = r.at
+	} else if w.state != Down && !reached.After(before) {
+		return outcome{why: reason{code: reasonCutOff}}
 	}
-	for _, s := range a.subjects {
-		if !a.foreign(s) || !back[s.family()] {
-			continue
-		}
-		for _, w := range s.watches {
-			any = !w.ofRegion(a.o.Region) && w.forget() || any
-		}
-	}
-	if any {
-		a.o.Log.Warn("other regions' endpoints can be reached again: that none could be says nothing of them")
-		for _, s := range a.subjects {
-			a.update(s, r.at, a.o.Log, "")
-		}
-	}
-	return any
-}
-
-// foreign says whether a subject is of another region, so that the agent is its witness.
-func (a *checker) foreign(s *subject) bool { return s.Region != a.o.Region }
-
-// sees says whether an endpoint of a family outside of the agent's region is up, as of its last check: what is checked seldom is so for long.
-func (a *checker) sees(family int) bool {
-	for _, s := range a.subjects {
-		if a.foreign(s) && s.family() == family && s.state == Up {
-			return true
-		}
-	}
-	return false
+	return r.outcome
 }
 
 // The families of endpoints: one can be out of order alone.
