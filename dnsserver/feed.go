@@ -209,7 +209,10 @@ func (f *feeder) feed(ctx context.Context, zone string, wake <-chan netip.Addr, 
 			f.bad.Add(1)
 			f.tally.warn("zone not refreshed", "zone", zone, "failures", failures, "error", err)
 		}
-		wait = f.next(ctx, zone, failures)
+		var expired bool
+		if wait, expired = f.next(ctx, zone, failures); expired {
+			failures = 0 // of a zone without a copy: the primary may be back soon
+		}
 	}
 }
 
@@ -224,22 +227,22 @@ func (f *feeder) zone(name string) *zones.Zone {
 	return z
 }
 
-// next is how long to wait before the primaries are asked again; a copy that has expired meanwhile goes.
-func (f *feeder) next(ctx context.Context, zone string, failures int) time.Duration {
+// next is how long to wait before the primaries are asked again; a copy that has expired meanwhile goes, of which it tells.
+func (f *feeder) next(ctx context.Context, zone string, failures int) (wait time.Duration, expired bool) {
 	z := f.zone(zone)
 	if z == nil {
-		return min(firstRetry<<min(max(failures-1, 0), 10), lastRetry)
+		return min(firstRetry<<min(max(failures-1, 0), 10), lastRetry), false
 	}
 	soa := z.SOA.RRs[0].(*dns.SOA)
 	seconds := soa.Refresh
 	if failures > 0 {
 		seconds = soa.Retry
 	}
-	wait := min(max(time.Duration(seconds)*time.Second, minTimer), maxTimer)
+	wait = min(max(time.Duration(seconds)*time.Second, minTimer), maxTimer)
 	wait -= rand.N(wait / jitterPart)
 	rule := f.s.settings.Load().fed[zone]
 	if rule == nil {
-		return wait
+		return wait, false
 	}
 	if t, err := zones.Confirmed(rule.file); err == nil {
 		left := time.Until(t.Add(time.Duration(soa.Expire) * time.Second))
@@ -248,11 +251,11 @@ func (f *feeder) next(ctx context.Context, zone string, failures int) time.Durat
 			if err := f.s.o.Expire(ctx, zone); err != nil {
 				f.s.o.Log.Error("an expired zone is still served", "zone", zone, "error", err)
 			}
-			return minTimer
+			return minTimer, true
 		}
 		wait = min(wait, left+time.Millisecond)
 	}
-	return wait
+	return wait, false
 }
 
 // refresh asks the primaries, in order but the one at first before the others, until one gives a newer version. A copy is

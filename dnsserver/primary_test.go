@@ -267,14 +267,14 @@ func TestCopyExpiresWhileServed(t *testing.T) {
 	f := fedFrom(t, 5)
 	const life = 2 * time.Hour // expire of fedText
 	f.write(t, 5, time.Now().Add(time.Minute-life))
-	if wait := f.feeder.next(t.Context(), "fed.test.", 1); wait <= 50*time.Second || wait > time.Minute+time.Second || f.serial() != 5 || f.reloads.Load() != 0 {
+	if wait, expired := f.feeder.next(t.Context(), "fed.test.", 1); expired || wait <= 50*time.Second || wait > time.Minute+time.Second || f.serial() != 5 || f.reloads.Load() != 0 {
 		t.Errorf("a minute before it expires: waits %v, serial %d, %d reloads", wait, f.serial(), f.reloads.Load())
 	}
 	f.write(t, 5, time.Now().Add(-time.Second-life))
-	if wait := f.feeder.next(t.Context(), "fed.test.", 1); wait != minTimer || f.serial() != 0 || f.reloads.Load() != 1 {
+	if wait, expired := f.feeder.next(t.Context(), "fed.test.", 1); !expired || wait != minTimer || f.serial() != 0 || f.reloads.Load() != 1 {
 		t.Errorf("after it expired: waits %v, serial %d, %d reloads", wait, f.serial(), f.reloads.Load())
 	}
-	if f.feeder.next(t.Context(), "fed.test.", 2); f.reloads.Load() != 1 {
+	if _, expired := f.feeder.next(t.Context(), "fed.test.", 2); expired || f.reloads.Load() != 1 {
 		t.Error("it expires twice")
 	}
 }

@@ -14,19 +14,20 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A primary gives zones away to whoever asks (AXFR over TCP), and counts how often.
+// A primary gives zones away to whoever asks (AXFR over TCP), and counts how often it is asked and gives.
 type primary struct {
 	addr   string
 	expire int        // seconds, of the zones that are set
 	mu     sync.Mutex // guards the rest
 	zones  map[string][]dns.RR
 	given  map[string]int
+	asked  map[string]int // for the serial
 }
 
 // startPrimary serves until the test ends.
 func startPrimary(t *testing.T) *primary {
 	t.Helper()
-	p := &primary{expire: 604800, zones: map[string][]dns.RR{}, given: map[string]int{}}
+	p := &primary{expire: 604800, zones: map[string][]dns.RR{}, given: map[string]int{}, asked: map[string]int{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,11 +68,20 @@ func (p *primary) transfers(zone string) int {
 	return p.given[zone]
 }
 
+func (p *primary) questions(zone string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked[zone]
+}
+
 func (p *primary) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	p.mu.Lock()
 	rrs := p.zones[q.Question[0].Name]
 	r := new(dns.Msg).SetReply(q)
 	r.Authoritative = true
+	if q.Question[0].Qtype == dns.TypeSOA {
+		p.asked[q.Question[0].Name]++
+	}
 	switch {
 	case rrs == nil:
 		r.Rcode = dns.RcodeServerFailure
