@@ -1,6 +1,7 @@
 package healthmesh
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -62,26 +63,27 @@ type machine struct {
 	skew  time.Duration // of its wall clock
 	disk  memory
 	ended map[Order]bool // without Given: what this director counted to its end
+	last  map[slot]Order // the latest that it held
 }
 
 func (m *machine) wall(now time.Time) time.Time { return t0.Add(now.Sub(epoch) + m.skew) }
 
 var epoch = now
 
-// save is what a director does whenever what is in force changes.
+// save is what a director does whenever it takes an order, or what is in force changes.
 func (m *machine) save(now time.Time) {
 	m.disk = memory{}
 	m.all.save(&m.disk, m.wall(now), now)
 }
 
 // Whatever orders are given, messages are lost, doubled and late, clocks jump and directors restart: what a director counted to its end is
-// never in force there again, and who hears the others agrees with them.
+// never in force there again, nor is what it held a later order than, and who hears the others agrees with them.
 func TestEndedOrdersNeverReturn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := epoch
 		machines := make([]*machine, 3)
 		for i := range machines {
-			machines[i] = &machine{all: newOrders(), ended: make(map[Order]bool)}
+			machines[i] = &machine{all: newOrders(), ended: make(map[Order]bool), last: make(map[slot]Order)}
 		}
 		var packets [][]byte
 		pick := func(what string) *machine { return machines[rapid.IntRange(0, 2).Draw(t, what)] }
@@ -91,8 +93,11 @@ func TestEndedOrdersNeverReturn(t *testing.T) {
 				t.Fatal(s.bad, err)
 			}
 			for _, o := range s.orders {
-				if _, err := m.all.apply(o, now); err != nil {
+				switch v, err := m.all.apply(o, now); {
+				case err != nil:
 					t.Fatal(err)
+				case v == applied:
+					m.save(now)
 				}
 			}
 		}
@@ -125,6 +130,12 @@ func TestEndedOrdersNeverReturn(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				for _, m := range machines {
+					for at, o := range m.last {
+						if held, ok := m.all.held[at]; !ok || o.beats(held) {
+							t.Fatalf("%+v is held, and %+v was", held, o)
+						}
+					}
+					m.last = maps.Clone(m.all.held)
 					for _, o := range m.all.held {
 						id, counted := o, o
 						id.Given, id.latest = time.Time{}, time.Time{}

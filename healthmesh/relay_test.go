@@ -223,3 +223,36 @@ func Test_many_orders_take_turns(t *testing.T) {
 	d2 := begin(t, director("d2", d1), nil)
 	d2.eventually("all orders", func(v *View) bool { return len(v.Regions) == regions })
 }
+
+// A director that is told of an undrain, and not of the drain, remembers that over a restart: who was away with the drain cannot bring it back.
+func Test_what_takes_back_an_order_is_remembered(t *testing.T) {
+	net := newNetwork()
+	d1 := begin(t, director("d1"), net)
+	d2 := begin(t, director("d2", d1), net)
+	away := begin(t, director("d3", d1), net)
+	for _, d := range []*node{d1, d2, away} {
+		d.eventually("three members", func(v *View) bool { return len(v.Members) == 3 })
+	}
+	net.set(true, away)
+	if err := away.Give(t.Context(), Order{Region: "a", Kind: Drain}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d1.Give(t.Context(), Order{Region: "a", Kind: None}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(testBeat / 10) {
+		m, err := readMemory(folder(d2.o.Dir))
+		if err == nil && len(m.Orders) == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("d2 has on disk: %+v, %v", m.Orders, err)
+		}
+	}
+	d1.kill()
+	d2.kill()
+	d2 = d2.again(net)
+	net.set(false, away)
+	away.sees("")
+	d2.sees("")
+}
