@@ -237,6 +237,9 @@ func Test_what_takes_back_an_order_is_remembered(t *testing.T) {
 	if err := away.Give(t.Context(), Order{Region: "a", Kind: Drain}); err != nil {
 		t.Fatal(err)
 	}
+	for _, d := range []*node{d1, d2} {
+		d.eventually("that d3 is gone", func(v *View) bool { return len(v.Members) == 2 })
+	}
 	if err := d1.Give(t.Context(), Order{Region: "a", Kind: None}); err != nil {
 		t.Fatal(err)
 	}
