@@ -17,7 +17,8 @@ import (
 // The pace of rejoining.
 const (
 	maxPeers     = 64                 // remembered; a few reach the whole mesh
-	peerMemory   = 7 * 24 * time.Hour // a peer not seen for so long is given up; seeds never are
+	peerMemory   = 7 * 24 * time.Hour // a peer not seen for so long is given up, but for the last that were lost; seeds never are
+	keptPeers    = 8                  // lost peers that are tried for ever: tries of more that are gone would only hold up a round
 	rejoinFirst  = 500 * time.Millisecond
 	rejoinLast   = 5 * time.Second // between two tries, so that a partition of any length heals within 10 s of its end
 	rejoinAtOnce = 16              // tries at one time: more than a usual mesh has seeds, so that one that answers is found at once
@@ -170,20 +171,19 @@ func resolve(ctx context.Context, seed string) ([]string, error) {
 // peerBook is which nodes were members, and when. Owned by the mesh's goroutine.
 type peerBook map[string]peer
 
-// update notes the members of now and drops who is out of memory.
+// update notes the members of now and drops who is out of memory. The last that were lost never are, so that a mesh without seeds heals, too.
 func (b peerBook) update(members []memberlist.Node, self string, now time.Time) {
 	for _, n := range members {
 		if n.Name != self {
 			b[n.Name] = peer{n.Name, hostPort(n), now}
 		}
 	}
-	for name, p := range b {
-		if now.Sub(p.Seen) > peerMemory {
-			delete(b, name)
+	lost := 0
+	for i, p := range b.list() {
+		if p.Seen.Before(now) {
+			lost++
 		}
-	}
-	if all := b.list(); len(all) > maxPeers {
-		for _, p := range all[maxPeers:] {
+		if i >= maxPeers || lost > keptPeers && now.Sub(p.Seen) > peerMemory {
 			delete(b, p.Name)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"github.com/miekg/dns"
 )
 
@@ -87,5 +88,34 @@ func resolveBy(t *testing.T, answer func(*dns.Msg) *dns.Msg) (asked func() bool)
 		default:
 			return false
 		}
+	}
+}
+
+// A week after they were last seen, all lost peers but the last are given up; those never are, nor are there more than the bound.
+func TestPeersAreRemembered(t *testing.T) {
+	book := make(peerBook)
+	began := time.Now()
+	at := func(hours int) time.Time { return began.Add(time.Duration(hours) * time.Hour) }
+	for hour := range 2 * keptPeers { // they go one by one
+		book.update([]memberlist.Node{nodeOf(fmt.Sprint("lost", hour), roleAgent, "a", byte(hour))}, "self", at(hour))
+	}
+	here := nodeOf("here", roleAgent, "b", 200)
+	book.update([]memberlist.Node{here, nodeOf("self", roleAgent, "b", 201)}, "self", at(2*keptPeers))
+	if len(book) != 2*keptPeers+1 {
+		t.Errorf("at once: %v", book)
+	}
+	for _, now := range []int{1000, 100000} {
+		book.update([]memberlist.Node{here}, "self", at(now))
+		all := book.list()
+		if len(all) != keptPeers+1 || all[0].Name != "here" || all[1].Name != fmt.Sprint("lost", 2*keptPeers-1) || all[keptPeers].Name != fmt.Sprint("lost", keptPeers) {
+			t.Errorf("after %d hours: %v", now, all)
+		}
+	}
+	var many []memberlist.Node
+	for i := range 2 * maxPeers {
+		many = append(many, nodeOf(fmt.Sprint("many", i), roleAgent, "c", byte(i)))
+	}
+	if book.update(many, "self", at(100001)); len(book) != maxPeers {
+		t.Errorf("%d peers", len(book))
 	}
 }

@@ -119,18 +119,20 @@ func (w *watch) hold(now time.Time) (changed bool) {
 type subject struct {
 	Target
 	watches []*watch // in the order of Checks
+	others  int      // how many of Checks are not for this agent
 
 	state  State
 	reason reason
 	at     time.Time // when state became so
 }
 
-// combine is what the checks say together of an endpoint, where n are made and need of them must succeed:
+// combine is what the checks say together of an endpoint, where this agent makes n, others make the rest, and need of them all must
+// succeed:
 //
 //	up                          down                       the endpoint is
-//	need or more                any                        up
-//	fewer                       more than n - need         down: need cannot be reached
-//	fewer                       n - need or fewer          unknown: it depends on checks that are unknown
+//	need, or all n              any                        up
+//	fewer                       more than all - need       down: need cannot be reached
+//	fewer                       all - need or fewer        unknown: it depends on checks that are unknown, or not made here
 //
 // The reason is that of the first check that is as the endpoint is.
 func (s *subject) combine() (State, reason) {
@@ -142,28 +144,32 @@ func (s *subject) combine() (State, reason) {
 		}
 		count[w.state]++
 	}
-	need := len(s.watches)
+	all := len(s.watches) + s.others
+	need := all
 	if s.Need > 0 {
-		need = min(s.Need, need) // checks that are not for this agent are not counted
+		need = min(s.Need, all)
 	}
 	switch {
-	case count[Up] >= need:
+	case count[Up] >= min(need, len(s.watches)):
 		return Up, why[Up]
-	case count[Down] > len(s.watches)-need:
+	case count[Down] > all-need:
 		return Down, why[Down]
 	}
 	return Unknown, why[Unknown]
 }
 
-// checksOf are the checks of a target that this agent makes: programs are run in their own region alone.
-func (o AgentOptions) checksOf(t Target) []Check {
-	var all []Check
+// checksOf are the checks of a target that this agent makes, and how many are not for it: programs are run in their own region alone.
+func (o AgentOptions) checksOf(t Target) (all []Check, others int) {
 	for _, c := range t.Checks {
-		if c.Type != "" && (c.Type != checkExec || t.Region == o.Region) {
+		switch {
+		case c.Type == "":
+		case c.Type == checkExec && t.Region != o.Region:
+			others++
+		default:
 			all = append(all, c)
 		}
 	}
-	return all
+	return all, others
 }
 
 // adoptTargets makes o's targets what is watched. Watches that it still has go on as they are.
@@ -173,16 +179,20 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 	for _, w := range old {
 		w.users = nil // a result on its way of one that is stopped speaks of nothing
 	}
+	reported := 0
 	for _, t := range slices.Concat(o.Targets, a.duties) {
-		checks := o.checksOf(t)
-		if len(checks) == 0 {
+		checks, others := o.checksOf(t)
+		if len(checks) == 0 && (t.Region != o.Region || !o.Backends.configured()) {
 			continue
 		}
-		if len(a.subjects) >= maxEndpoints {
-			o.Log.Error("endpoint is not checked, there are too many", "endpoint", t.Name, "most", maxEndpoints)
+		if reported >= maxEndpoints {
+			o.Log.Error("endpoint is not reported, there are too many", "endpoint", t.Name, "most", maxEndpoints)
 			continue
 		}
-		s := &subject{Target: t, at: now}
+		if reported++; len(checks) == 0 {
+			continue // fleet.fill reports it
+		}
+		s := &subject{Target: t, others: others, at: now}
 		if k := known[t.ID]; k != nil {
 			s.state, s.reason, s.at = k.state, k.reason, k.at
 		}

@@ -151,22 +151,30 @@ func TestFlipsAreCountedInTheirRegion(t *testing.T) {
 	}
 }
 
-// The whole table of combine for three checks.
+// The whole table of combine for three checks of three, and of five where two are not for this agent: it finds down what is so whatever
+// these say.
 func TestCombine(t *testing.T) {
 	names := "?ud"
 	for _, c := range []struct {
-		need int
-		want func(up, down int) State
+		need   int
+		others int
+		want   func(up, down int) State
 	}{
-		{0, func(up, down int) State { return pick(up == 3, down > 0) }},
-		{1, func(up, down int) State { return pick(up > 0, down == 3) }},
-		{2, func(up, down int) State { return pick(up >= 2, down >= 2) }},
-		{3, func(up, down int) State { return pick(up == 3, down > 0) }},
-		{7, func(up, down int) State { return pick(up == 3, down > 0) }}, // where checks are not this agent's
+		{0, 0, func(up, down int) State { return pick(up == 3, down > 0) }},
+		{1, 0, func(up, down int) State { return pick(up > 0, down == 3) }},
+		{2, 0, func(up, down int) State { return pick(up >= 2, down >= 2) }},
+		{3, 0, func(up, down int) State { return pick(up == 3, down > 0) }},
+		{7, 0, func(up, down int) State { return pick(up == 3, down > 0) }}, // more than there are
+		{0, 2, func(up, down int) State { return pick(up == 3, down > 0) }},
+		{1, 2, func(up, down int) State { return pick(up > 0, false) }},
+		{2, 2, func(up, down int) State { return pick(up >= 2, false) }},
+		{3, 2, func(up, down int) State { return pick(up == 3, down == 3) }},
+		{4, 2, func(up, down int) State { return pick(up == 3, down > 1) }},
+		{5, 2, func(up, down int) State { return pick(up == 3, down > 0) }},
 	} {
 		for i := range 27 {
 			states := []State{State(i % 3), State(i / 3 % 3), State(i / 9)}
-			s := &subject{Target: Target{Need: c.need}}
+			s := &subject{Target: Target{Need: c.need}, others: c.others}
 			var count [3]int
 			first := map[State]reason{}
 			for n, state := range states {
@@ -178,7 +186,7 @@ func TestCombine(t *testing.T) {
 			}
 			got, why := s.combine()
 			if want := c.want(count[Up], count[Down]); got != want || why != first[got] && got != Unknown {
-				t.Errorf("need %d of %v: %c for %v, want %c for %v", c.need, states, names[got], why, names[want], first[want])
+				t.Errorf("need %d of %v and %d others: %c for %v, want %c for %v", c.need, states, c.others, names[got], why, names[want], first[want])
 			}
 		}
 	}
@@ -230,7 +238,7 @@ func TestAdoptTargets(t *testing.T) {
 	if got := fmt.Sprint(users); got != want {
 		t.Errorf("watches and their users: %s, want %s", got, want)
 	}
-	if len(a.subjects) != 8 || a.subjects[5] != nil || a.subjects[8] != nil || len(a.subjects[4].watches) != 1 {
+	if len(a.subjects) != 8 || a.subjects[5] != nil || a.subjects[8] != nil || len(a.subjects[4].watches) != 1 || a.subjects[4].others != 1 {
 		t.Errorf("%d endpoints are watched, want all but 5, a program elsewhere, and 8, without checks", len(a.subjects))
 	}
 	kept := a.subjects[2].watches[0]
@@ -239,6 +247,33 @@ func TestAdoptTargets(t *testing.T) {
 	a.adoptTargets(ctx, o, time.Now())
 	if s := a.subjects[2]; len(a.watches) != 2 || s.watches[1] != kept || s.state != Down || len(kept.users) != 1 {
 		t.Errorf("%d watches, %v: what stays keeps its state", len(a.watches), s)
+	}
+}
+
+// An agent reports so many endpoints at most: its own come first, those without a check too where backends are watched, and what is left
+// out is told.
+func TestEndpointsOverTheBound(t *testing.T) {
+	const unchecked, duties, over = maxEndpoints - 2, 5, 3
+	var log bytes.Buffer
+	o := AgentOptions{Region: "here", Log: slog.New(slog.NewTextHandler(&log, nil)), Backends: BackendsConfig{Static: []BackendConfig{{Address: "127.0.0.1:1"}}}}
+	for i := range unchecked {
+		o.Targets = append(o.Targets, Target{ID: EndpointID(i), Region: "here", Endpoint: "192.0.2.1"})
+	}
+	var said Status
+	a := &checker{results: make(chan result), slots: make(chan struct{}, 1), load: new(loader), publish: func(s Status) { said = s }}
+	a.fleet = &fleet{c: o.Backends, capacity: 1}
+	check := Check{Type: checkTCP, Port: 1, Interval: time.Hour}.withDefaults()
+	for i := range duties {
+		a.duties = append(a.duties, Target{ID: EndpointID(unchecked + i), Region: "there", Endpoint: "192.0.2.2", Checks: []Check{check}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer a.running.Wait()
+	defer cancel()
+	a.adoptTargets(ctx, o, time.Now())
+	a.o = o
+	a.tell()
+	if n := strings.Count(log.String(), "too many"); len(said.Endpoints) != maxEndpoints || len(a.subjects) != duties-over || n != over {
+		t.Errorf("%d endpoints are reported, %d checked, %d left out with a word; want %d, %d, %d", len(said.Endpoints), len(a.subjects), n, maxEndpoints, duties-over, over)
 	}
 }
 
