@@ -92,9 +92,10 @@ type checker struct {
 	o          AgentOptions
 	duties     []Target // of other regions
 	subjects   map[EndpointID]*subject
-	watches    map[string]*watch   // by Target.key
-	reached    [families]time.Time // when an endpoint of another region last was
-	suppressed uint32              // flips since the start
+	watches    map[string]*watch // by Target.key
+	reached    [families]moment  // when the last check began that reached an endpoint of another region
+	lost       [families]loss    // of sight of other regions
+	suppressed uint32            // flips since the start
 	load       *loader
 	fleet      *fleet
 }

@@ -148,7 +148,7 @@ func TestUnableIsTold(t *testing.T) {
 	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 	var said Status
 	a.publish = func(s Status) { said = s }
-	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{}, time.Now())
+	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
 	w.users = []*subject{{Target: Target{ID: 1, Name: "www"}, watches: []*watch{w}}}
 	a.subjects = map[EndpointID]*subject{1: w.users[0]}
 	states := ""
@@ -157,7 +157,7 @@ func TestUnableIsTold(t *testing.T) {
 		if o.state == Unknown {
 			o.text = fmt.Sprintf("too many open files, port %d", i)
 		}
-		a.judge(result{w, o, time.Now()})
+		a.judge(result{watch: w, outcome: o, at: time.Now()})
 		states += string("?ud"[said.Endpoints[1].State])
 	}
 	if want := "?uu??" + "?uu"; states != want {

@@ -8,7 +8,34 @@ const (
 	certSoon  = 14 * 24 * time.Hour // until a certificate ends: it is worth a warning
 	certAgain = 24 * time.Hour      // between warnings of one that still ends soon
 	certPause = time.Hour           // at least between lines: servers of one endpoint may have several certificates
+	lossPause = time.Minute         // at least between warnings of one family: where there is one endpoint, its flaps look like the agent's
 )
+
+// A loss is what was logged of a family of which no endpoint in another region is reached.
+type loss struct {
+	told time.Time // when; zero: never
+	now  bool
+}
+
+// noteSight warns when what was known of endpoints of other regions gets lost, since none of their family is reached, and tells when one is
+// again. before is the watch's state before the result.
+func (a *checker) noteSight(r result, before State) {
+	w := r.watch
+	if !w.abroad {
+		return
+	}
+	family := w.users[0].family()
+	l := &a.lost[family]
+	switch {
+	case l.now && r.state == Up:
+		a.o.Log.Info("endpoints of other regions are reached again", "family", familyNames[family])
+		l.now = false
+	case !l.now && r.why.code == reasonCutOff && before != Unknown && w.state == Unknown && (l.told.IsZero() || r.at.Sub(l.told) >= lossPause):
+		a.o.Log.Warn("no endpoint of other regions is reached: this agent may be the one cut off, so nothing is said of them", "family", familyNames[family],
+			"endpoint", w.users[0].Name, "text", r.text)
+		*l = loss{r.at, true}
+	}
+}
 
 // An expiry is what was logged of a watch's certificate.
 type expiry struct {
@@ -44,7 +71,7 @@ func (a *checker) noteCertificate(r result) {
 func (a *checker) noteUnable(r result) {
 	w := r.watch
 	unable := r.why.code == reasonUnable
-	if unable == w.unable || r.why.code == reasonCutOff {
+	if unable == w.unable {
 		return
 	}
 	w.unable = unable

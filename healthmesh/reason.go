@@ -76,7 +76,7 @@ var reasonTexts = [reasonCodes]string{
 	reasonUnable:      "could not be checked",
 	reasonFlapping:    "flapping: held down",
 	reasonMinLive:     "capacity below min_live: ",
-	reasonCutOff:      "the agent reaches no other region",
+	reasonCutOff:      "no endpoint of other regions is reached",
 }
 
 // A detail is what the number of a reason can be.

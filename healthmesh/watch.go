@@ -24,12 +24,13 @@ type watch struct {
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
 	unable   bool      // the check could not be made the last time
-	ended    time.Time // the last check of another region's endpoint; before it, the start
+	began    time.Time // the last check
+	abroad   bool      // it was of other regions alone, as of its last result
 	cert     expiry
 }
 
-func newWatch(c Check, known State, why reason, now time.Time) *watch {
-	return &watch{check: c, state: known, reason: why, known: known, damper: damper{least: c.HoldDown}, ended: now}
+func newWatch(c Check, known State, why reason) *watch {
+	return &watch{check: c, state: known, reason: why, known: known, damper: damper{least: c.HoldDown}}
 }
 
 // ofRegion says whether it is of an endpoint of the region, and not only of others that an agent witnesses.
@@ -37,15 +38,17 @@ func (w *watch) ofRegion(name string) bool {
 	return slices.ContainsFunc(w.users, func(s *subject) bool { return s.Region == name })
 }
 
-// A result is the outcome of one check, and when it came.
+// A result is the outcome of one check.
 type result struct {
 	watch *watch
 	outcome
-	at time.Time
+	began   time.Time
+	reached time.Time // checker.reached of its family, as it began
+	at      time.Time // when it was over
 }
 
-// take counts a result, and says whether the state or the reason changed. The first decides at once; after it, as many in a row
-// as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
+// take counts a result, and says whether the state or the reason changed. The first decides at once, unless it is a failure in another
+// region; after it, as many in a row as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Down {
 		w.damper.failed = now
@@ -70,7 +73,7 @@ func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Up && w.known == Down && w.damper.held(now) {
 		return w.hold(now)
 	}
-	if o.state == Down {
+	if o.state == Down && w.known != Down {
 		w.damper.fall(now)
 	}
 	w.state, w.reason, w.opposing, w.unmade, w.held = o.state, o.why, 0, 0, false
@@ -97,7 +100,7 @@ func (w *watch) count(to State) int {
 // needed is how many results in a row a change takes.
 func (w *watch) needed(to State) int {
 	switch {
-	case w.known == Unknown:
+	case w.known == Unknown && !(to == Down && w.abroad):
 		return 1
 	case to == Up:
 		return w.check.Rise
@@ -197,7 +200,7 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 			s.state, s.reason, s.at = k.state, k.reason, k.at
 		}
 		for _, c := range checks {
-			w := a.watchOf(ctx, s, c, old, now)
+			w := a.watchOf(ctx, s, c, old)
 			s.watches, w.users = append(s.watches, w), append(w.users, s)
 		}
 		a.subjects[t.ID] = s
@@ -214,11 +217,11 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 
 // watchOf is the watch of a subject's check: one that runs, or a new one. What is known of an endpoint stays, until
 // a new check of it says otherwise.
-func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[string]*watch, now time.Time) *watch {
+func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[string]*watch) *watch {
 	key := s.key(c)
 	w := cmp.Or(a.watches[key], old[key])
 	if w == nil {
-		w = newWatch(c, s.state, s.reason, now)
+		w = newWatch(c, s.state, s.reason)
 		a.start(ctx, w, newProbe(s.Target, c))
 	}
 	a.watches[key] = w
@@ -228,6 +231,7 @@ func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[stri
 // start runs p for w until w is stopped.
 func (a *checker) start(ctx context.Context, w *watch, p *probe) {
 	ctx, w.stop = context.WithCancel(ctx)
+	family := p.target.family()
 	a.running.Go(func() {
 		wait := rand.N(min(p.check.Interval, maxPhase))
 		for sleep(ctx, wait) {
@@ -236,15 +240,16 @@ func (a *checker) start(ctx context.Context, w *watch, p *probe) {
 			case <-ctx.Done():
 				return
 			}
-			began := time.Now()
-			o := p.run(ctx)
+			r := result{watch: w, began: time.Now(), reached: a.reached[family].get()}
+			r.outcome = p.run(ctx)
+			r.at = time.Now()
 			<-a.slots
 			select {
-			case a.results <- result{w, o, time.Now()}:
+			case a.results <- r:
 			case <-ctx.Done():
 				return
 			}
-			wait = jitter(p.check.Interval) - time.Since(began)
+			wait = jitter(p.check.Interval) - time.Since(r.began)
 		}
 	})
 }
@@ -265,6 +270,7 @@ func (a *checker) judge(r result) {
 	changed := w.take(r.outcome, r.at)
 	tell := a.noteFlaps(r, before, flips)
 	a.noteUnable(r)
+	a.noteSight(r, before)
 	a.noteCertificate(r)
 	if changed {
 		for _, s := range w.users {
@@ -300,7 +306,11 @@ func withText(text string, attrs ...any) []any {
 func (a *checker) update(s *subject, now time.Time, log *slog.Logger, text string) (changed bool) {
 	state, why := s.combine()
 	if state != s.state {
-		log.Info("endpoint", withText(text, "endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String())...)
+		level := slog.LevelInfo
+		if why.code == reasonCutOff || s.reason.code == reasonCutOff {
+			level = slog.LevelDebug // noteSight tells of all together
+		}
+		log.Log(context.Background(), level, "endpoint", withText(text, "endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String())...)
 		s.at = now
 	}
 	changed = state != s.state || why != s.reason

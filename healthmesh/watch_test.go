@@ -49,9 +49,10 @@ func TestTake(t *testing.T) {
 		{"not made, and then a failure", 2, 2, minHold, "+??-+--", "uu????d"},
 		{"every second one not made", 2, 2, minHold, "+-?-?+?+", "uuuddddu"},
 		{"every second one not made, from unknown", 2, 2, minHold, "+??-?-", "uu???d"},
+		{"a failure after what could not be made is no second fall", 2, 1, 3 * time.Second, "+--??--++++", "uudd??ddduu"},
 		{"not made does not go around the hold", 2, 1, 9 * time.Second, "+--??+", "uudd??"},
 	} {
-		w := newWatch(Check{Fall: c.fall, Rise: c.rise, HoldDown: c.hold}, Unknown, reason{}, time.Now())
+		w := newWatch(Check{Fall: c.fall, Rise: c.rise, HoldDown: c.hold}, Unknown, reason{})
 		if got := run(w, c.results); got != c.want {
 			t.Errorf("%s: %s gives\n%s, want\n%s", c.name, c.results, got, c.want)
 		}
@@ -60,7 +61,7 @@ func TestTake(t *testing.T) {
 
 // Three seconds up and three down for five minutes are two changes: down at once, and up when it has ended.
 func TestFlapping(t *testing.T) {
-	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{}, time.Now())
+	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
 	cycles := strings.Repeat("---+++", 50)
 	states := run(w, "+"+cycles+strings.Repeat("+", 10))
 	if changes := strings.Count(states, "ud") + strings.Count(states, "du"); changes != 2 || !strings.HasSuffix(states, "u") {
@@ -105,14 +106,14 @@ func TestFlappingIsTold(t *testing.T) {
 		a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 		var said Status
 		a.publish = func(s Status) { said = s }
-		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{}, time.Now())
+		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
 		s := &subject{Target: Target{ID: 1, Name: "www 192.0.2.1"}, watches: []*watch{w}}
 		w.users = []*subject{s}
 		a.subjects = map[EndpointID]*subject{1: s}
 		began := time.Now()
 		for i, c := range "+---+++---+++++" {
 			time.Sleep(time.Second)
-			a.judge(result{w, letters[c], time.Now()})
+			a.judge(result{watch: w, outcome: letters[c], at: time.Now()})
 			want := map[int]string{0: "connected", 2: "connection refused", 6: "connection refused", 7: "connection refused", 11: "flapping: held down", 14: "connected"}
 			if reason, ok := want[i]; ok && said.Endpoints[1].Reason != reason {
 				t.Errorf("result %d: reason %q, want %q", i, said.Endpoints[1].Reason, reason)
@@ -136,14 +137,14 @@ func TestFlappingIsTold(t *testing.T) {
 func TestFlipsAreCountedInTheirRegion(t *testing.T) {
 	for region, want := range map[string]uint32{"eu-west": 1, "us-east": 0} {
 		a := &checker{o: AgentOptions{Region: "eu-west", Log: slog.New(slog.DiscardHandler)}, load: new(loader), fleet: new(fleet), publish: func(Status) {}}
-		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{}, time.Now())
+		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
 		s := &subject{Target: Target{ID: 1, Name: "www 192.0.2.1", Region: region}, watches: []*watch{w}}
 		w.users, a.subjects = []*subject{s}, map[EndpointID]*subject{1: s}
 		now := time.Now()
 		for _, c := range "+---+++---" {
 			now = now.Add(time.Second)
-			a.reached[familyHost] = now // others are well
-			a.judge(result{w, letters[c], now})
+			others := now.Add(-time.Millisecond) // are well
+			a.judge(result{watch: w, outcome: letters[c], began: now, reached: others, at: now})
 		}
 		if a.suppressed != want {
 			t.Errorf("an agent of eu-west counts %d flips of %s, want %d", a.suppressed, region, want)

@@ -1,7 +1,9 @@
 package healthmesh
 
 import (
+	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -62,23 +64,37 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
 }
 
-// weigh is what a result says of its endpoint. A failure in another region says nothing, as if the check could not be made, unless the
-// agent reached some endpoint of the family in another region since the check before: it may be the agent that is cut off. So each cut
-// can add two failures to what is counted of an endpoint, of the checks in which it begins and ends, and in between what was up becomes
-// unknown. What was down stays so, as it was when it could be seen.
+// weigh is what a result says of its endpoint. A failure in another region says nothing, as if the check could not be made, unless a check
+// of some endpoint of the family in another region succeeded that began after the endpoint's check before, and was over when this one
+// began: it may be the agent that is cut off. So a cut adds one failure at most to what is counted of an endpoint, that of the check
+// in which it begins, and what was up or down becomes unknown.
 func (a *checker) weigh(r result) outcome {
-	w := r.watch
-	if r.state == Unknown || w.ofRegion(a.o.Region) {
+	w, before := r.watch, r.watch.began
+	w.began, w.abroad = r.began, !w.ofRegion(a.o.Region)
+	if !w.abroad {
 		return r.outcome
 	}
-	reached, before := &a.reached[w.users[0].family()], w.ended
-	w.ended = r.at
-	if r.state == Up {
-		*reached = r.at
-	} else if w.state != Down && !reached.After(before) {
-		return outcome{why: reason{code: reasonCutOff}}
+	reached := &a.reached[w.users[0].family()]
+	switch {
+	case r.state == Up && r.began.After(reached.get()):
+		reached.Store(&r.began)
+	case r.state == Down && !r.reached.After(before):
+		o := r.outcome
+		o.state, o.why, o.text = Unknown, reason{code: reasonCutOff}, cmp.Or(o.text, o.why.String())
+		return o
 	}
 	return r.outcome
+}
+
+// A moment is a time that goroutines share.
+type moment struct{ atomic.Pointer[time.Time] }
+
+// get is the time, zero if none was set.
+func (m *moment) get() time.Time {
+	if t := m.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
 }
 
 // The families of endpoints: one can be out of order alone.
@@ -88,6 +104,8 @@ const (
 	familyIPv6
 	families
 )
+
+var familyNames = [families]string{"host names", "IPv4", "IPv6"}
 
 func (t *Target) family() int {
 	switch {

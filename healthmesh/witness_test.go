@@ -1,6 +1,8 @@
 package healthmesh
 
 import (
+	"bytes"
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -13,14 +15,14 @@ import (
 
 // witnessOf is the checker of an agent in eu-west, and what it last said: its endpoints, "us-east 192.0.2.2", have one check each, and are
 // numbered as they come.
-func witnessOf(c Check, now time.Time, endpoints ...string) (*checker, *Status) {
+func witnessOf(c Check, endpoints ...string) (*checker, *Status) {
 	a := &checker{o: AgentOptions{Region: "eu-west", Log: slog.New(slog.DiscardHandler)}, load: new(loader), fleet: new(fleet)}
 	said := new(Status)
 	a.publish = func(s Status) { *said = s }
 	a.subjects = make(map[EndpointID]*subject)
 	for i, e := range endpoints {
 		region, address, _ := strings.Cut(e, " ")
-		w := newWatch(c, Unknown, reason{}, now)
+		w := newWatch(c, Unknown, reason{})
 		s := &subject{Target: Target{ID: EndpointID(i), Region: region, addr: netip.MustParseAddr(address)}, watches: []*watch{w}}
 		w.users, a.subjects[s.ID] = []*subject{s}, s
 	}
@@ -28,7 +30,7 @@ func witnessOf(c Check, now time.Time, endpoints ...string) (*checker, *Status) 
 }
 
 // What fails for an agent that reaches no other region is unknown, not down, from the beginning of a cut to its end, and comes back as if
-// nothing had been. What it saw fall while it reached others is down.
+// nothing had been. What it saw fall while it reached others is down, and held down when it comes back.
 func TestWitnessThatIsCutOff(t *testing.T) {
 	endpoints := []string{"eu-west 192.0.2.1", "us-east 192.0.2.2", "ap-south 192.0.2.3", "sa-east 2001:db8::1", "us-west 192.0.2.4"}
 	for _, c := range []struct {
@@ -41,12 +43,15 @@ func TestWitnessThatIsCutOff(t *testing.T) {
 		{"one of two",
 			[]string{"+++++++++++", "+++++++++++", "++---++++++", "+++++++++++"},
 			[]string{"uuuuuuuuuuu", "uuuuuuuuuuu", "uuudddddduu", "uuuuuuuuuuu"}},
-		{"one was down before, and stays so in the cut",
+		{"one was down before the cut, and is after it",
 			[]string{"++++++++++++++", "++++++----++++", "++------------", "++++++++++++++"},
-			[]string{"uuuuuuuuuuuuuu", "uuuuuuu????uuu", "uuuddddddddddd", "uuuuuuuuuuuuuu"}},
+			[]string{"uuuuuuuuuuuuuu", "uuuuuuu????uuu", "uuudddd????ddd", "uuuuuuuuuuuuuu"}},
+		{"one was down before the cut, and is well after it, for as long as it is held down",
+			[]string{"+++++++++++++", "++++++--+++++", "++------+++++", "+++++++++++++"},
+			[]string{"uuuuuuuuuuuuu", "uuuuuuu??uuuu", "uuudddd???uuu", "uuuuuuuuuuuuu"}},
 		{"one fell long before the cut, and is not held for that",
-			[]string{"++++++++++++++++++++", "++++++++++++++----++", "++---+++++++++----++", "++++++++++++++++++++"},
-			[]string{"uuuuuuuuuuuuuuuuuuuu", "uuuuuuuuuuuuuuuu???u", "uuudddddduuuuuu????u", "uuuuuuuuuuuuuuuuuuuu"}},
+			[]string{"+++++++++++++++++++", "++---+++++++++---++", "++++++++++++++---++", "+++++++++++++++++++"},
+			[]string{"uuuuuuuuuuuuuuuuuuu", "uuudddddduuuuuuu??u", "uuuuuuuuuuuuuuu???u", "uuuuuuuuuuuuuuuuuuu"}},
 		{"one still fails after the cut",
 			[]string{"++++++++++++", "++----++++++", "++----------", "++++++++++++"},
 			[]string{"uuuuuuuuuuuu", "uuuu???uuuuu", "uuu????ddddd", "uuuuuuuuuuuu"}},
@@ -61,16 +66,18 @@ func TestWitnessThatIsCutOff(t *testing.T) {
 			[]string{"uuuuuuuu", "?????uuu", "?????uuu", "uuuuuuuu"}},
 		{"one is down as it starts, and the only one of its family",
 			[]string{"++++++++", "++++++++", "--------", "--------"},
-			[]string{"uuuuuuuu", "uuuuuuuu", "dddddddd", "????????"}},
+			[]string{"uuuuuuuu", "uuuuuuuu", "?ddddddd", "????????"}},
 	} {
 		now := time.Now()
-		a, said := witnessOf(Check{Fall: 2, Rise: 2, HoldDown: 5 * time.Second}, now, endpoints[:len(c.results)]...)
+		a, said := witnessOf(Check{Fall: 2, Rise: 2, HoldDown: 5 * time.Second}, endpoints[:len(c.results)]...)
 		got := make([]string, len(c.results))
 		for second := range len(c.results[0]) {
 			now = now.Add(time.Second)
 			for i := range got {
 				if o, is := letters[rune(c.results[i][second])]; is {
-					a.judge(result{a.subjects[EndpointID(i)].watches[0], o, now.Add(time.Duration(i) * time.Millisecond)})
+					at := now.Add(time.Duration(i) * time.Millisecond)
+					s := a.subjects[EndpointID(i)]
+					a.judge(result{s.watches[0], o, at, a.reached[s.family()].get(), at})
 				}
 			}
 			for i := range got {
@@ -83,42 +90,112 @@ func TestWitnessThatIsCutOff(t *testing.T) {
 	}
 }
 
-// Whatever the phases and the intervals of checks, an agent that is cut off again and again finds nothing down that is well, if a fall takes
-// three failures: a cut adds two at most, and between cuts each endpoint is reached.
+// A check that an endpoint of the agent's own region shares counts whatever is reached elsewhere.
+func TestSharedCheckIsNotAbroad(t *testing.T) {
+	for _, own := range []string{"eu-west", "ap-south"} {
+		a, said := witnessOf(Check{Fall: 2, Rise: 2}, "us-east 192.0.2.1", own+" 192.0.2.1")
+		w := a.subjects[0].watches[0]
+		w.users, a.subjects[1].watches = append(w.users, a.subjects[1]), []*watch{w}
+		for range 2 {
+			a.judge(result{watch: w, outcome: letters['-'], at: time.Now()})
+		}
+		want := Unknown
+		if own == "eu-west" {
+			want = Down
+		}
+		for id, e := range said.Endpoints {
+			if e.State != want {
+				t.Errorf("shared by us-east and %s: endpoint %d is in state %d, want %d", own, id, e.State, want)
+			}
+		}
+	}
+}
+
+// That an agent reaches nothing outside is told once for a family, not for each endpoint, with the first failure; and that it does again. A
+// flap of the only endpoint tells it once a minute.
+func TestLossOfSightIsTold(t *testing.T) {
+	var log bytes.Buffer
+	a, said := witnessOf(Check{Fall: 2, Rise: 2}, "us-east 192.0.2.1", "us-west 192.0.2.2", "ap-south 2001:db8::1")
+	a.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	now := time.Now()
+	step := func(results string) {
+		now = now.Add(time.Second)
+		for i, c := range results {
+			s := a.subjects[EndpointID(i)]
+			at := now.Add(time.Duration(i) * time.Millisecond)
+			a.judge(result{s.watches[0], letters[c], at, a.reached[s.family()].get(), at})
+		}
+	}
+	for range 3 {
+		step("+++")
+	}
+	log.Reset()
+	for range 20 {
+		for _, results := range []string{"--+", "--+", "--+", "+++", "+++"} {
+			step(results)
+		}
+	}
+	lost, found := strings.Count(log.String(), "no endpoint of other regions is reached"), strings.Count(log.String(), "are reached again")
+	if lines := strings.Count(log.String(), "\n"); lost != 2 || found != 2 || lines != 4 || !strings.Contains(log.String(), `family=IPv4 endpoint="" text="connection refused"`) {
+		t.Errorf("in 100 s:\n%s", log.String())
+	}
+	step("--+")
+	step("--+")
+	step("--+")
+	if e := said.Endpoints[0]; e.State != Unknown || e.Reason != "no endpoint of other regions is reached" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Whatever the phases and the intervals of checks, and when they start, an agent that is cut off again and again finds nothing down that is
+// well. Where ways differ in length, a check that is lost as a cut begins can last longer than one that still succeeds, and two count.
 func TestCutsTakeNothingDown(t *testing.T) {
-	const most = 5000 // milliseconds from one check's begin to the end of the next, and between two cuts
 	rapid.Check(t, func(t *rapid.T) {
-		start := time.Now()
-		ms := func(n int) time.Time { return start.Add(time.Duration(n) * time.Millisecond) }
+		const calm = 5000 // milliseconds between two cuts, in which every endpoint is reached
+		draw := func(from, to int, what string) int { return rapid.IntRange(from, to).Draw(t, what) }
 		type cut struct{ from, to int }
 		var cuts []cut
 		end := 0
-		for range rapid.IntRange(1, 4).Draw(t, "cuts") {
-			from := end + most + rapid.IntRange(0, 2000).Draw(t, "calm")
-			end = from + rapid.IntRange(1, 30000).Draw(t, "cut")
+		for range draw(1, 4, "cuts") {
+			from := end + calm + draw(0, 2000, "calm")
+			end = from + draw(1, 30000, "cut")
 			cuts = append(cuts, cut{from, end})
 		}
-		endpoints := []string{"us-east 192.0.2.1", "us-east 192.0.2.2", "us-west 192.0.2.3", "ap-south 192.0.2.4"}[:rapid.IntRange(1, 4).Draw(t, "endpoints")]
-		a, said := witnessOf(Check{Fall: 3, Rise: 1, HoldDown: time.Second}, start, endpoints...)
-		var results []result
+		begin := time.Now()
+		ms := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Millisecond) }
+		check := Check{Fall: 2, Rise: 1, HoldDown: time.Second}
+		trips := func() int { return 80 }
+		if rapid.Bool().Draw(t, "unequal") {
+			check.Fall++
+			trips = func() int { return draw(1, 300, "trip") }
+		}
+		endpoints := []string{"us-east 192.0.2.1", "us-east 192.0.2.2", "us-west 192.0.2.3", "ap-south 192.0.2.4"}[:draw(1, 4, "endpoints")]
+		a, said := witnessOf(check, endpoints...)
+		type event struct {
+			at int
+			do func()
+		}
+		var events []event
 		for i := range endpoints {
-			interval, timeout := rapid.IntRange(100, 2000).Draw(t, "interval"), rapid.IntRange(10, 2000).Draw(t, "timeout")
-			for began := rapid.IntRange(0, 1000).Draw(t, "phase"); began < end+most; {
-				lost := slices.ContainsFunc(cuts, func(c cut) bool { return c.from <= began && began < c.to })
-				o, ended := letters['+'], began+1
-				if lost {
-					o, ended = letters['-'], began+timeout
+			s := a.subjects[EndpointID(i)]
+			start := draw(0, 1, "late") * draw(0, end, "start")
+			interval, timeout, trip := draw(100, 2000, "interval"), draw(300, 2000, "timeout"), trips()
+			for began := start + draw(0, 1000, "phase"); began < end+calm; {
+				o, over := letters['+'], began+trip
+				if slices.ContainsFunc(cuts, func(c cut) bool { return c.from < over && began < c.to }) {
+					o, over = letters['-'], began+timeout
 				}
-				results = append(results, result{a.subjects[EndpointID(i)].watches[0], o, ms(ended)})
-				began = max(ended, began+interval*rapid.IntRange(90, 110).Draw(t, "jitter")/100)
+				r := &result{watch: s.watches[0], outcome: o, began: ms(began), at: ms(over)}
+				events = append(events, event{began, func() { r.reached = a.reached[s.family()].get() }}, event{over, func() { a.judge(*r) }})
+				began = max(over, began+interval*draw(90, 110, "jitter")/100)
 			}
 		}
-		slices.SortStableFunc(results, func(r, s result) int { return r.at.Compare(s.at) })
-		for _, r := range results {
-			a.judge(r)
-			for id, e := range said.Endpoints {
-				if e.State == Down {
-					t.Fatalf("%s is down at %v, for %v", endpoints[id], r.at.Sub(start), cuts)
+		slices.SortStableFunc(events, func(e, f event) int { return cmp.Compare(e.at, f.at) })
+		for _, e := range events {
+			e.do()
+			for id, now := range said.Endpoints {
+				if now.State == Down {
+					t.Fatalf("%s is down at %d, for %v", endpoints[id], e.at, cuts)
 				}
 			}
 		}
