@@ -374,7 +374,7 @@ func (c *core) logChanges(before, after belief) {
 		if was == nil {
 			was = &Region{}
 		}
-		if r.State != was.State || r.Held != was.Held {
+		if r.State != was.State || r.Held != was.Held || r.Returning() && !was.Returning() {
 			c.o.Log.LogAttrs(context.Background(), levelOf(r), "region", slog.String("region", name),
 				slog.String("before", was.State.String()), slog.String("after", r.State.String()),
 				slog.Bool("held", r.Held), slog.String("cause", r.Cause))

@@ -89,11 +89,11 @@ func sample(m *dto.Metric) (float64, error) {
 	case m.Gauge != nil:
 		return m.Gauge.GetValue(), nil
 	case m.Counter != nil:
-		return m.Counter.GetValue(), nil
+		return 0, errors.New("is a counter, which only grows, a gauge is accepted")
 	case m.Untyped != nil:
 		return m.Untyped.GetValue(), nil
 	}
-	return 0, errors.New("is a histogram or summary, a gauge or counter is accepted")
+	return 0, errors.New("is a histogram or summary, a gauge is accepted")
 }
 
 // sumColumn reads HAProxy's statistics (its management guide, section 9.1, "CSV format") and adds up a column of the rows of a

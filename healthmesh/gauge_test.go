@@ -23,6 +23,8 @@ var loadAnswers = map[string]string{
 busy{pool="a",w="1"} 3
 busy{pool="a",w="2"} 4.5
 busy{pool="b",w="1"} 100
+# TYPE served counter
+served{pool="a"} 7
 # TYPE took histogram
 took_bucket{le="+Inf"} 1
 took_sum 1
@@ -83,6 +85,7 @@ func TestGauges(t *testing.T) {
 		{LoadConfig{URL: "/prom", Metric: "busy", Labels: []LabelConfig{{"pool", "a"}, {"w", "2"}, {"zone", ""}}}, 4.5, ""},
 		{LoadConfig{URL: "/prom", Metric: "busy", Labels: pool("c")}, 0, "no sample"},
 		{LoadConfig{URL: "/prom", Metric: "idle"}, 0, `no metric "idle"`},
+		{LoadConfig{URL: "/prom", Metric: "served"}, 0, "a counter, which only grows"},
 		{LoadConfig{URL: "/prom", Metric: "took"}, 0, "histogram"},
 		{LoadConfig{URL: "/prom", Metric: "nan"}, 0, "NaN"},
 		{LoadConfig{URL: "/long", Metric: "busy"}, 0, "more than|deadline"}, // a slow machine does not get to the bound

@@ -23,7 +23,7 @@ type LoadConfig struct {
 	URL string `mapstructure:"url"`
 	// JSON is the path of the number in a JSON answer, "a.b.0.c".
 	JSON string `mapstructure:"json"`
-	// Metric is the name of what is read. prometheus: the metric, a gauge or counter; its samples are added up. haproxy: the column
+	// Metric is the name of what is read. prometheus: the metric, a gauge; its samples are added up. haproxy: the column
 	// of the CSV. Optional there, default scur, the current sessions. envoy: the counter or gauge, such as
 	// "cluster.web.upstream_rq_active". Optional there, default the sum of all "http.*.downstream_rq_active" but the admin
 	// interface's own.

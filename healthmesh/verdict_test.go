@@ -257,6 +257,9 @@ func TestFallsAreHeldDown(t *testing.T) {
 		heard := now
 		for b.regions["a"].State != Up {
 			step(250*time.Millisecond, "a", "b", "c")
+			if r := b.regions["a"]; r.Returning() != (r.State == Down) {
+				t.Fatalf("fall %d: returning %v, %s", i, r.Returning(), r.Cause)
+			}
 			if now.Sub(heard) > time.Minute {
 				t.Fatalf("fall %d: never up again: %s", i, b.regions["a"].Cause)
 			}

@@ -79,6 +79,9 @@ type Region struct {
 	returning time.Time // since when a region that is held down is heard again; zero if it is not
 }
 
+// Returning says whether the region is heard again and held down, since it fell too often of late.
+func (r *Region) Returning() bool { return !r.returning.IsZero() }
+
 // An Endpoint is what the mesh believes of one endpoint.
 type Endpoint struct {
 	State  State

@@ -25,7 +25,7 @@ func (s State) String() string {
 }
 
 // RegionStates are those that a region as a whole can be in.
-var RegionStates = []State{Unknown, Up, Draining, PinnedDown, Down}
+var RegionStates = []State{Unknown, Up, Held, Draining, PinnedDown, Down}
 
 // A family is the kind of endpoint that a query asks for. A service of host names
 // answers every type with its CNAME.

@@ -2,6 +2,7 @@ package steer_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,10 +144,13 @@ func TestRegionState(t *testing.T) {
 	unchecked := service("nearest", "eu-west")
 	unchecked.Name, unchecked.Checked, unchecked.Regions[0].Addresses = "api", false, []string{"192.0.2.3"}
 	one, two := load(t, checked), load(t, checked, unchecked)
+	three := load(t, service("nearest", "us-east", "eu-west", "ap-south"))
+	bare := *one
+	bare.Regions = append(slices.Clone(one.Regions), zones.Region{Name: "ap-south", Capacity: 1, MaxCapacity: 1})
 	for _, c := range []struct {
 		name   string
 		set    *zones.Set
-		belief string
+		belief string // of the region, and more
 		want   steer.State
 		cause  string
 	}{
@@ -154,13 +158,15 @@ func TestRegionState(t *testing.T) {
 		{"known by an order", one, "eu-west unheard shed=0.2", steer.Unknown, "sheds 20 % at test"},
 		{"silent", one, "eu-west down", steer.Down, "silent for 5s"},
 		{"one of two is down", one, "eu-west up 192.0.2.2=down", steer.Up, "heard"},
-		{"one is down, one unknown", one, "eu-west up 192.0.2.1=unknown 192.0.2.2=down", steer.Up, "heard"},
+		{"one is down, one unknown", one, "eu-west up 192.0.2.1=unknown 192.0.2.2=down", steer.Unknown, "heard, and no endpoint is known to be up"},
 		{"all are down for one reason", one, "eu-west up 192.0.2.1=down 192.0.2.2=down", steer.Down, "all endpoints are down: connection refused"},
 		{"all are down for their own", one, "eu-west up 192.0.2.1=down 192.0.2.2=down:timeout", steer.Down, "all endpoints are down"},
 		{"a service without checks is left", two, "eu-west up 192.0.2.1=down 192.0.2.2=down 192.0.2.3=unknown", steer.Up, "heard"},
 		{"and is down by its backends", two, "eu-west up 192.0.2.1=down 192.0.2.2=down 192.0.2.3=down", steer.Down, "all endpoints are down: connection refused"},
 		{"pinned up", one, "eu-west up pin-up 192.0.2.1=down 192.0.2.2=down", steer.Up, "pinned up at test; all endpoints are down: connection refused"},
-		{"of no service", one, "ap-south up", steer.Up, "heard"},
+		{"of no service", &bare, "ap-south up", steer.Up, "heard"},
+		{"held by the guard", three, "us-east down fault=2, eu-west down fault=1, ap-south up", steer.Held, "silent for 5s"},
+		{"not held by the guard", three, "eu-west down fault=1, us-east down fault=2, ap-south up", steer.Down, "silent for 5s"},
 	} {
 		s, v := build(t, c.set, c.belief), view(t, c.set, c.belief)
 		region, _, _ := strings.Cut(c.belief, " ")
@@ -170,8 +176,9 @@ func TestRegionState(t *testing.T) {
 				r.Endpoints[1] = healthmesh.Endpoint{State: healthmesh.Down, Reason: "timeout"}
 			}
 		}
-		if state, cause := s.RegionState(v, region), s.RegionCause(v, region); state != c.want || cause != c.cause {
-			t.Errorf("%s: %v, %q; want %v, %q", c.name, state, cause, c.want, c.cause)
+		at := slices.IndexFunc(c.set.Regions, func(r zones.Region) bool { return r.Name == region })
+		if got := s.Regions(v)[at]; got.State != c.want || got.Cause != c.cause {
+			t.Errorf("%s: %v, %q; want %v, %q", c.name, got.State, got.Cause, c.want, c.cause)
 		}
 	}
 }

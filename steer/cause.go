@@ -32,22 +32,6 @@ func (s *Snapshot) cause(v *healthmesh.View, svc *zones.Service, j int) string {
 	return strings.Join(append(parts, evidence), "; ")
 }
 
-// RegionCause is what is behind the state of a region as a whole.
-func (s *Snapshot) RegionCause(v *healthmesh.View, region string) string {
-	r := v.Regions[region]
-	if r == nil {
-		return "never heard of"
-	}
-	parts, cause := orderCauses(r, r.Order), r.Cause
-	if reason, down := s.allDown(r, region); down && r.State != healthmesh.Down {
-		cause = strings.TrimSuffix("all endpoints are down: "+reason, ": ")
-	}
-	if cause != "" {
-		parts = append(parts, heldBack(v, r, cause))
-	}
-	return strings.Join(parts, "; ")
-}
-
 // orderCauses are the orders that have an effect on a region, and how far they have come.
 func orderCauses(r *healthmesh.Region, order *healthmesh.Order) (parts []string) {
 	switch {

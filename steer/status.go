@@ -77,49 +77,6 @@ func (s *Snapshot) warnings(v *healthmesh.View, svc *zones.Service) []string {
 	return all
 }
 
-// RegionState is the state of a region as a whole: what an order, its agents' silence, or the state of all endpoints that services have
-// there makes of it.
-func (s *Snapshot) RegionState(v *healthmesh.View, region string) State {
-	r := v.Regions[region]
-	if r == nil {
-		return Unknown
-	}
-	if state, over := overrule(r, r.Order); over {
-		return state
-	}
-	switch _, down := s.allDown(r, region); {
-	case down:
-		return Down
-	case r.State == healthmesh.Up:
-		return Up
-	}
-	return Unknown
-}
-
-// allDown says whether all endpoints that services have in a region are down, and why if that is the same for all.
-func (s *Snapshot) allDown(r *healthmesh.Region, region string) (reason string, down bool) {
-	for _, svc := range s.Set.Services {
-		for j, m := range svc.Members {
-			if s.regionName(svc, uint16(j)) != region {
-				continue
-			}
-			for _, name := range m.Endpoints() {
-				if endpointState(svc, region, name, r) != healthmesh.Down {
-					return "", false
-				}
-				why := r.Endpoints[healthmesh.ID(svc.Name, region, name)].Reason
-				switch {
-				case !down:
-					reason, down = why, true
-				case why != reason:
-					reason = ""
-				}
-			}
-		}
-	}
-	return reason, down
-}
-
 // evidence is the word for what evidence says of an endpoint.
 func evidence(s healthmesh.State) string {
 	return [...]string{healthmesh.Unknown: "unknown", healthmesh.Up: "up", healthmesh.Down: "down"}[s]

@@ -35,6 +35,7 @@ var (
 	descShed       = prometheus.NewDesc("nearcast_region_shed_ratio", "Part of the region's clients that an order sheds, 0 to 1.", []string{"region"}, nil)
 	descFrozen     = prometheus.NewDesc("nearcast_frozen", "1 while an order keeps evidence from changing states.", nil, nil)
 	descGuard      = prometheus.NewDesc("nearcast_guard_held", "1 while the service's guard holds the region in the answers against the evidence.", []string{"service", "region"}, nil)
+	descReturning  = prometheus.NewDesc("nearcast_region_held_down", "1 while the region is heard again and held down, since it fell too often of late.", []string{"region"}, nil)
 	descFailOpen   = prometheus.NewDesc("nearcast_service_fail_open", "1 while the service fails open.", []string{"service"}, nil)
 )
 
@@ -42,7 +43,7 @@ var (
 func (b Beliefs) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGeneration, descView, descIsolated, descMembers, descAge, descRegion, descCapacity, descLoad, descLive, descStale, descFlips, descUnused, descQueued, descFailOpen,
-		descDrained, descShed, descFrozen, descGuard,
+		descDrained, descShed, descFrozen, descGuard, descReturning,
 	} {
 		ch <- d
 	}
@@ -77,15 +78,15 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 	for role, n := range roles {
 		gauge(descMembers, float64(n), role)
 	}
-	for _, r := range s.Set.Regions {
+	for i, whole := range s.Regions(v) {
+		r := s.Set.Regions[i]
 		gauge(descCapacity, r.Capacity, r.Name)
-		now := s.RegionState(v, r.Name)
 		for _, state := range steer.RegionStates {
-			gauge(descRegion, truth(state == now), r.Name, state.String())
+			gauge(descRegion, truth(state == whole.State), r.Name, state.String())
 		}
-		drained, shed := 0.0, 0.0
+		drained, shed, returning := 0.0, 0.0, false
 		if seen := v.Regions[r.Name]; seen != nil {
-			drained = seen.Drained
+			drained, returning = seen.Drained, seen.Returning()
 			if seen.Shed != nil {
 				shed = seen.Shed.Share
 			}
@@ -103,6 +104,7 @@ func (b Beliefs) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(descDrained, drained, r.Name)
 		gauge(descShed, shed, r.Name)
+		gauge(descReturning, truth(returning), r.Name)
 	}
 	for _, svc := range s.Status(v) {
 		gauge(descFailOpen, truth(svc.FailOpen), svc.Name)

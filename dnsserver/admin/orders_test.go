@@ -179,7 +179,8 @@ func TestGoneAtCountsOwnAnswers(t *testing.T) {
 	expect(time.Minute + spreadTime + ttl)
 	s.Answered(svc, &p, s.Tick(given.Add(5*time.Minute)))
 	expect(5*time.Minute + ttl)
-	r := regionStatus("us-east", 300, s, &healthmesh.View{Regions: map[string]*healthmesh.Region{"us-east": {State: healthmesh.Down}}}, given)
+	down := &healthmesh.View{Regions: map[string]*healthmesh.Region{"us-east": {State: healthmesh.Down}}}
+	r := makeStatus("director-1", s, down, given).Regions[0]
 	if r.OldAnswersUntil == nil || r.OldAnswersUntil.Sub(given).Round(time.Second) != 5*time.Minute+ttl {
 		t.Errorf("old answers of a region that is down: until %v, given %v", r.OldAnswersUntil, given)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/nearcast/nearcast/geo"
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/steer"
+	"github.com/nearcast/nearcast/zones"
 )
 
 // A Status is all that a director believes, as `nearcast status` prints it.
@@ -54,8 +55,8 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 		Node: node, Time: now.Round(0).UTC(), Generation: s.Generation, Freeze: tell(v.Freeze, s, now), Isolated: v.Isolated, Regions: []Region{}, Services: s.Status(v),
 		Members: v.Members, Geo: s.Survey.Table.Sources(), Warnings: []string{},
 	}
-	for _, r := range s.Set.Regions {
-		st.Regions = append(st.Regions, regionStatus(r.Name, r.Capacity, s, v, now))
+	for i, whole := range s.Regions(v) {
+		st.Regions = append(st.Regions, regionStatus(s.Set.Regions[i], whole, s, v, now))
 	}
 	if v.Isolated {
 		st.Warnings = append(st.Warnings, "most regions fell silent at once: this director may be the one cut off, and holds its last view")
@@ -77,11 +78,11 @@ func makeStatus(node string, s *steer.Snapshot, v *healthmesh.View, now time.Tim
 	return st
 }
 
-func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmesh.View, now time.Time) Region {
+func regionStatus(region zones.Region, whole steer.RegionStatus, s *steer.Snapshot, v *healthmesh.View, now time.Time) Region {
 	out := Region{
-		Name: name, State: s.RegionState(v, name).String(), Cause: s.RegionCause(v, name), Capacity: capacity, Source: "none", Agents: []string{},
+		Name: region.Name, State: whole.State.String(), Cause: whole.Cause, Capacity: region.Capacity, Source: "none", Agents: []string{},
 	}
-	r := v.Regions[name]
+	r := v.Regions[region.Name]
 	if r == nil {
 		return out
 	}
@@ -91,8 +92,8 @@ func regionStatus(name string, capacity float64, s *steer.Snapshot, v *healthmes
 	switch {
 	case out.Order != nil && out.Order.GoneAt != nil:
 		out.OldAnswersUntil = out.Order.GoneAt
-	case s.RegionState(v, name) == steer.Down:
-		out.OldAnswersUntil = wall(s.GoneAt(name, time.Time{}), now)
+	case whole.State == steer.Down:
+		out.OldAnswersUntil = wall(s.GoneAt(region.Name, time.Time{}), now)
 	}
 	out.Agents = append(out.Agents, r.Agents...)
 	if r.HasLoad {
