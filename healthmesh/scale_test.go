@@ -93,7 +93,7 @@ func BenchmarkCore(b *testing.B) {
 			for b.Loop() {
 				c.evaluate(time.Now())
 			}
-			b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			perOp(b, before)
 			b.ReportMetric(heapInUse()-heap, "heap-MB")
 		})
 	}
@@ -114,26 +114,68 @@ func BenchmarkDuties(b *testing.B) {
 	for _, p := range beat(1) {
 		all = append(all, agentKey{p.Region, p.Agent})
 	}
-	before := cpuTime()
+	defer perOp(b, cpuTime())
 	for b.Loop() {
 		c.plan.Load().duties(all[0], all)
 	}
-	b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
-// What a signed report costs beside: its verification, once for each part that is new.
-func BenchmarkVerify(b *testing.B) {
+// What a signed report costs beside: to make its signature, and to verify it, once for each part that is new.
+func BenchmarkSignatures(b *testing.B) {
 	who, err := ParseIdentity(GenerateIdentity())
 	if err != nil {
 		b.Fatal(err)
 	}
-	all, raw := keysOf([]PublicKey{who.Public()}), who.sign(signReport, make([]byte, maxBodyBytes))
-	before := cpuTime()
-	for b.Loop() {
-		if !all.verify(signReport, raw[:maxBodyBytes], raw[maxBodyBytes:]) {
-			b.Fatal("a good signature is refused")
+	all, body := keysOf([]PublicKey{who.Public()}), make([]byte, maxBodyBytes)
+	raw := who.sign(signReport, body)
+	b.Run("make", func(b *testing.B) {
+		defer perOp(b, cpuTime())
+		for b.Loop() {
+			who.sign(signReport, body)
 		}
+	})
+	b.Run("verify", func(b *testing.B) {
+		defer perOp(b, cpuTime())
+		for b.Loop() {
+			if !all.verify(signReport, raw[:maxBodyBytes], raw[maxBodyBytes:]) {
+				b.Fatal("a good signature is refused")
+			}
+		}
+	})
+}
+
+// What a director of 1,000 agents in 100 regions does beside: the list for push/pull with each evaluation, and its memory when something changed.
+func BenchmarkKeeping(b *testing.B) {
+	for _, services := range []int{10, 50} {
+		c, beat := crowd(b, 100, 10, services)
+		c.apply(message{parts: beat(1)}, time.Now())
+		c.evaluate(time.Now())
+		b.Run(fmt.Sprintf("list/services=%d", services), func(b *testing.B) {
+			defer perOp(b, cpuTime())
+			for b.Loop() {
+				c.table.all()
+			}
+		})
+		m := memory{Numbers: c.table.numbers()}
+		m.setRegions(c.shown.regions)
+		b.Run(fmt.Sprintf("memory/services=%d", services), func(b *testing.B) {
+			defer perOp(b, cpuTime())
+			for b.Loop() {
+				if err := m.write(nowhere{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
+}
+
+// nowhere is a disk that costs nothing.
+type nowhere struct{ folder }
+
+func (nowhere) Write([]byte) error { return nil }
+
+// perOp reports the processor's time since before, for each operation.
+func perOp(b *testing.B, before time.Duration) {
 	b.ReportMetric(float64((cpuTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
