@@ -183,3 +183,17 @@ func TestAFaultKeepsItsPlaceWhenTheRegionFallsSilent(t *testing.T) {
 		}
 	}
 }
+
+// Where most of a service's capacity was never known to be up, that is warned of: its clients are all sent to the rest.
+func TestUnknownRegionsAreWarnedOf(t *testing.T) {
+	set := load(t, service("nearest", "us-east", "eu-west", "ap-south")) // 300, 200 and 100
+	for beliefs, want := range map[string]string{
+		"us-east unheard, eu-west unknown, ap-south up":   "www.geo.example.com.: nothing is known of us-east, eu-west, with 83 % of its capacity: they get no clients while others are up",
+		"us-east up, eu-west unheard, ap-south up":        "",
+		"us-east unheard, eu-west unheard, ap-south down": "",
+	} {
+		if got := strings.Join(build(t, set, beliefs).Status(view(t, set, beliefs))[0].Warnings, "; "); got != want {
+			t.Errorf("%s: %q, want %q", beliefs, got, want)
+		}
+	}
+}

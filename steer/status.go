@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/nearcast/nearcast/healthmesh"
 	"github.com/nearcast/nearcast/zones"
@@ -61,18 +62,30 @@ func (s *Snapshot) Status(v *healthmesh.View) []ServiceStatus {
 	return all
 }
 
-// warnings are what a service's guards do against evidence or orders now.
+// warnings are what a service's guards do against evidence or orders now, and what they do not guard: who was never known to be up is not
+// taken out, but is not in either.
 func (s *Snapshot) warnings(v *healthmesh.View, svc *zones.Service) []string {
 	all, orders := []string{}, honoured(svc, s.Set.Regions, v)
+	var unknown []string
+	weight, answers := 0.0, false
 	for j, b := range s.beliefs[svc.Index] {
 		region := s.regionName(svc, uint16(j))
 		r := v.Regions[region]
+		switch b.best(svc) {
+		case Unknown:
+			unknown, weight = append(unknown, region), weight+svc.Members[j].Weight
+		case Up, Held:
+			answers = true
+		}
 		if b.best(svc) == Held {
 			all = append(all, fmt.Sprintf("%s: %s stays in the answers, %s", svc.Name, region, s.cause(v, svc, j)))
 		}
 		if r != nil && r.Order != nil && orders[j] == nil {
 			all = append(all, fmt.Sprintf("%s: %s, %s", svc.Name, region, barred(svc, r.Order)))
 		}
+	}
+	if part := 100 * weight / totalWeight(svc); answers && part > float64(svc.Removal) {
+		all = append(all, fmt.Sprintf("%s: nothing is known of %s, with %.0f %% of its capacity: they get no clients while others are up", svc.Name, strings.Join(unknown, ", "), part))
 	}
 	return all
 }
