@@ -248,10 +248,11 @@ func (f *feeder) next(ctx context.Context, zone string, failures int) (wait time
 		left := time.Until(t.Add(time.Duration(soa.Expire) * time.Second))
 		if left <= 0 {
 			f.s.o.Log.Error("zone expired: it is not served until a primary confirms it", "zone", zone, "serial", z.Serial())
-			if err := f.s.o.Expire(ctx, zone); err != nil {
+			err := f.s.o.Expire(ctx, zone)
+			if err != nil {
 				f.s.o.Log.Error("an expired zone is still served", "zone", zone, "error", err)
 			}
-			return minTimer, true
+			return minTimer, err == nil
 		}
 		wait = min(wait, left+time.Millisecond)
 	}

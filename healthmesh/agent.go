@@ -93,7 +93,8 @@ type checker struct {
 	duties     []Target // of other regions
 	subjects   map[EndpointID]*subject
 	watches    map[string]*watch // by Target.key
-	reached    [families]moment  // when the last check began that reached an endpoint of another region
+	reached    [families]moment  // when the last check of an endpoint of another region began that succeeded
+	well       [families]int     // watches of other regions whose last check was good
 	lost       [families]loss    // of sight of other regions
 	suppressed uint32            // flips since the start
 	load       *loader

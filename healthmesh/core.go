@@ -59,6 +59,7 @@ type core struct {
 	orders    *orders
 	turn      int       // of the orders, which goes first on the next beat
 	stamped   time.Time // when the memory was handed to the scribe last
+	unsaved   bool      // something is to be written at the next evaluation
 	book      peerBook
 	nodes     []memberlist.Node // the members, by name
 	ring      *ring             // the mesh's keys; nil before the first change at run time
@@ -281,7 +282,7 @@ func (c *core) save(done chan error) {
 		m.Ring = c.ring.raw
 	}
 	m.setRegions(c.shown.regions)
-	c.stamped = time.Now()
+	c.stamped, c.unsaved = time.Now(), false
 	c.orders.save(&m, c.o.Wall(), c.stamped)
 	c.scribe.put(m, done)
 }
@@ -329,6 +330,9 @@ func (c *core) evaluate(now time.Time) {
 		c.tell(now)
 		c.logChanges(before, c.shown)
 		c.logEnds(old, now)
+		c.unsaved = true
+	}
+	if c.unsaved {
 		c.save(nil)
 	}
 }

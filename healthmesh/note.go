@@ -18,8 +18,8 @@ type loss struct {
 }
 
 // noteSight warns when what was known of endpoints of other regions gets lost, since none of their family is reached, and tells when one is
-// again. before is the watch's state before the result.
-func (a *checker) noteSight(r result, before State) {
+// again.
+func (a *checker) noteSight(r result) {
 	w := r.watch
 	if !w.abroad {
 		return
@@ -30,7 +30,7 @@ func (a *checker) noteSight(r result, before State) {
 	case l.now && r.state == Up:
 		a.o.Log.Info("endpoints of other regions are reached again", "family", familyNames[family])
 		l.now = false
-	case !l.now && r.why.code == reasonCutOff && before != Unknown && w.state == Unknown && (l.told.IsZero() || r.at.Sub(l.told) >= lossPause):
+	case !l.now && r.why.code == reasonCutOff && w.known != Unknown && w.state == Unknown && (l.told.IsZero() || r.at.Sub(l.told) >= lossPause):
 		a.o.Log.Warn("no endpoint of other regions is reached: this agent may be the one cut off, so nothing is said of them", "family", familyNames[family],
 			"endpoint", w.users[0].Name, "text", r.text)
 		*l = loss{r.at, true}

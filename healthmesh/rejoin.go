@@ -178,12 +178,16 @@ func (b peerBook) update(members []memberlist.Node, self string, now time.Time) 
 			b[n.Name] = peer{n.Name, hostPort(n), now}
 		}
 	}
-	lost := 0
-	for i, p := range b.list() {
-		if p.Seen.Before(now) {
+	lost, others := 0, 0
+	for _, p := range b.list() {
+		gone := p.Seen.Before(now)
+		if gone {
 			lost++
 		}
-		if i >= maxPeers || lost > keptPeers && now.Sub(p.Seen) > peerMemory {
+		if gone && lost <= keptPeers {
+			continue
+		}
+		if others++; others > maxPeers-keptPeers || now.Sub(p.Seen) > peerMemory {
 			delete(b, p.Name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -115,7 +116,15 @@ func TestPeersAreRemembered(t *testing.T) {
 	for i := range 2 * maxPeers {
 		many = append(many, nodeOf(fmt.Sprint("many", i), roleAgent, "c", byte(i)))
 	}
-	if book.update(many, "self", at(100001)); len(book) != maxPeers {
-		t.Errorf("%d peers", len(book))
+	for hour, members := range [][]memberlist.Node{many, many[3:], many[3:]} {
+		now := at(100001 + hour)
+		book.update(members, "self", now)
+		lost := slices.DeleteFunc(book.list(), func(p peer) bool { return p.Seen.Equal(now) })
+		if len(book) != maxPeers || len(lost) != keptPeers {
+			t.Errorf("of many and some lost: %d peers, lost %v", len(book), lost)
+		}
+	}
+	if _, ok := book["many0"]; !ok {
+		t.Error("the last that was lost of many is not tried")
 	}
 }

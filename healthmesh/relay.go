@@ -38,8 +38,8 @@ func (c *core) give(g giving) {
 	c.save(g.done)
 }
 
-// applyOrders takes what is new among the orders of a message, writes it to disk, and passes a packet with something new on. It says whether
-// anything was. What takes back nothing that was in force here is written, too: another may hold what it takes back.
+// applyOrders takes what is new among the orders of a message, has it written to disk, and passes a packet with something new on. It says
+// whether anything was. What takes back nothing that was in force here is written, too: another may hold what it takes back.
 func (c *core) applyOrders(m message, now time.Time) (dirty bool) {
 	if m.seal == nil {
 		return false
@@ -60,9 +60,7 @@ func (c *core) applyOrders(m message, now time.Time) (dirty bool) {
 			c.refuse(outOfBounds, "order refused: beyond a bound", "region", o.Region, "kind", o.Kind, "by", o.By)
 		}
 	}
-	if dirty {
-		c.save(nil)
-	}
+	c.unsaved = c.unsaved || dirty
 	return dirty
 }
 

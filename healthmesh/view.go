@@ -80,7 +80,7 @@ type Region struct {
 }
 
 // Returning says whether the region is heard again and held down, since it fell too often of late.
-func (r *Region) Returning() bool { return !r.returning.IsZero() }
+func (r *Region) Returning() bool { return r.State == Down && !r.returning.IsZero() }
 
 // An Endpoint is what the mesh believes of one endpoint.
 type Endpoint struct {

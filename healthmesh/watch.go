@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -24,13 +25,14 @@ type watch struct {
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
 	unable   bool      // the check could not be made the last time
-	began    time.Time // the last check
-	abroad   bool      // it was of other regions alone, as of its last result
+	counted  time.Time // when the last result came that counted; before it, when the watch was made
+	abroad   bool      // it is of other regions than the agent's alone
+	good     bool      // the last check succeeded
 	cert     expiry
 }
 
 func newWatch(c Check, known State, why reason) *watch {
-	return &watch{check: c, state: known, reason: why, known: known, damper: damper{least: c.HoldDown}}
+	return &watch{check: c, state: known, reason: why, known: known, damper: damper{least: c.HoldDown}, counted: time.Now()}
 }
 
 // ofRegion says whether it is of an endpoint of the region, and not only of others that an agent witnesses.
@@ -48,12 +50,13 @@ type result struct {
 }
 
 // take counts a result, and says whether the state or the reason changed. The first decides at once, unless it is a failure in another
-// region; after it, as many in a row as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
+// region, which takes two at least; after it, as many in a row as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	if o.state == Down {
 		w.damper.failed = now
 		if w.held {
 			w.damper.suppress(now)
+			w.held = false
 		}
 	}
 	if o.state == w.state {
@@ -97,10 +100,15 @@ func (w *watch) count(to State) int {
 	return w.opposing
 }
 
+// fallAbroad is the least number of failures that take an endpoint of another region down: one may be of the agent's own way.
+const fallAbroad = 2
+
 // needed is how many results in a row a change takes.
 func (w *watch) needed(to State) int {
 	switch {
-	case w.known == Unknown && !(to == Down && w.abroad):
+	case to == Down && w.abroad:
+		return max(w.check.Fall, fallAbroad)
+	case w.known == Unknown:
 		return 1
 	case to == Up:
 		return w.check.Rise
@@ -127,6 +135,7 @@ type subject struct {
 	state  State
 	reason reason
 	at     time.Time // when state became so
+	known  State     // the last that was up or down
 }
 
 // combine is what the checks say together of an endpoint, where this agent makes n, others make the rest, and need of them all must
@@ -137,7 +146,7 @@ type subject struct {
 //	fewer                       more than all - need       down: need cannot be reached
 //	fewer                       all - need or fewer        unknown: it depends on checks that are unknown, or not made here
 //
-// The reason is that of the first check that is as the endpoint is.
+// The reason is that of the first check that is as the endpoint is; of what depends on others alone there is none.
 func (s *subject) combine() (State, reason) {
 	var count [Down + 1]int
 	var why [Down + 1]reason
@@ -195,9 +204,10 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 		if reported++; len(checks) == 0 {
 			continue // fleet.fill reports it
 		}
+		t.addr, _ = netip.ParseAddr(t.Endpoint) // invalid for a host name
 		s := &subject{Target: t, others: others, at: now}
 		if k := known[t.ID]; k != nil {
-			s.state, s.reason, s.at = k.state, k.reason, k.at
+			s.state, s.reason, s.at, s.known = k.state, k.reason, k.at, k.known
 		}
 		for _, c := range checks {
 			w := a.watchOf(ctx, s, c, old)
@@ -210,6 +220,7 @@ func (a *checker) adoptTargets(ctx context.Context, o AgentOptions, now time.Tim
 			w.stop()
 		}
 	}
+	a.recount(o.Region)
 	for _, s := range a.subjects {
 		a.update(s, now, o.Log, "")
 	}
@@ -222,6 +233,7 @@ func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[stri
 	w := cmp.Or(a.watches[key], old[key])
 	if w == nil {
 		w = newWatch(c, s.state, s.reason)
+		w.known = s.known
 		a.start(ctx, w, newProbe(s.Target, c))
 	}
 	a.watches[key] = w
@@ -266,11 +278,14 @@ func (a *checker) judge(r result) {
 		return
 	}
 	before, flips := w.state, w.damper.suppressed
-	r.outcome = a.weigh(r)
+	var counts bool
+	if r.outcome, counts = a.weigh(r); !counts {
+		return
+	}
 	changed := w.take(r.outcome, r.at)
 	tell := a.noteFlaps(r, before, flips)
 	a.noteUnable(r)
-	a.noteSight(r, before)
+	a.noteSight(r)
 	a.noteCertificate(r)
 	if changed {
 		for _, s := range w.users {
@@ -288,7 +303,7 @@ func (a *checker) pass(s *subject, r result, before State) (changed bool) {
 		return a.update(s, r.at, a.o.Log, r.text)
 	}
 	if w := r.watch; w.state != before {
-		a.o.Log.Info("check", withText(r.text, "endpoint", s.Name, "type", w.check.Type, "before", before.String(), "after", w.state.String(),
+		a.o.Log.Log(context.Background(), levelFor(w.reason), "check", withText(r.text, "endpoint", s.Name, "type", w.check.Type, "before", before.String(), "after", w.state.String(),
 			"cause", w.reason.String())...)
 	}
 	return a.update(s, r.at, a.o.Log, "")
@@ -306,16 +321,28 @@ func withText(text string, attrs ...any) []any {
 func (a *checker) update(s *subject, now time.Time, log *slog.Logger, text string) (changed bool) {
 	state, why := s.combine()
 	if state != s.state {
-		level := slog.LevelInfo
-		if why.code == reasonCutOff || s.reason.code == reasonCutOff {
-			level = slog.LevelDebug // noteSight tells of all together
+		level := levelFor(why)
+		if s.reason.code == reasonCutOff && state == s.known {
+			level = slog.LevelDebug
 		}
-		log.Log(context.Background(), level, "endpoint", withText(text, "endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String())...)
+		log.Log(context.Background(), level, "endpoint",
+			withText(text, "endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String())...)
 		s.at = now
 	}
 	changed = state != s.state || why != s.reason
 	s.state, s.reason = state, why
+	if state != Unknown {
+		s.known = state
+	}
 	return changed
+}
+
+// levelFor is the level of a change for a reason. That the agent is cut off is told of all endpoints together (noteSight).
+func levelFor(why reason) slog.Level {
+	if why.code == reasonCutOff {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 func (a *checker) endpoints() map[EndpointID]Endpoint {

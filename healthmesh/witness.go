@@ -64,26 +64,52 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
 }
 
-// weigh is what a result says of its endpoint. A failure in another region says nothing, as if the check could not be made, unless a check
-// of some endpoint of the family in another region succeeded that began after the endpoint's check before, and was over when this one
-// began: it may be the agent that is cut off. So a cut adds one failure at most to what is counted of an endpoint, that of the check
-// in which it begins, and what was up or down becomes unknown.
-func (a *checker) weigh(r result) outcome {
-	w, before := r.watch, r.watch.began
-	w.began, w.abroad = r.began, !w.ofRegion(a.o.Region)
+// weigh is what a result says of its endpoint, and whether it counts. A failure in another region counts only if, since the result before
+// that counted was there, a check of some endpoint of the family in another region began that succeeded, and was over when this one
+// began: it may be the agent that is cut off. So a cut adds at most one to the failures of an endpoint, that of the check in which it begins.
+// Another failure does not count while the last check of some other endpoint was good: soon more is known. When none was, the agent
+// is cut off as far as it can tell: as if the check could not be made, what was up or down becomes unknown.
+func (a *checker) weigh(r result) (o outcome, counts bool) {
+	w := r.watch
+	a.recall(w, r.state == Up)
 	if !w.abroad {
-		return r.outcome
+		return r.outcome, true
 	}
-	reached := &a.reached[w.users[0].family()]
+	family, since := w.users[0].family(), w.counted
 	switch {
-	case r.state == Up && r.began.After(reached.get()):
-		reached.Store(&r.began)
-	case r.state == Down && !r.reached.After(before):
-		o := r.outcome
+	case r.state == Down && !r.reached.After(since) && a.well[family] > 0:
+		return r.outcome, false
+	case r.state == Down && !r.reached.After(since):
+		o = r.outcome
 		o.state, o.why, o.text = Unknown, reason{code: reasonCutOff}, cmp.Or(o.text, o.why.String())
-		return o
+		return o, true
+	case r.state == Up && r.began.After(a.reached[family].get()):
+		a.reached[family].Store(&r.began)
 	}
-	return r.outcome
+	w.counted = r.at
+	return r.outcome, true
+}
+
+// recall notes how the last check of a watch was.
+func (a *checker) recall(w *watch, good bool) {
+	if w.abroad && w.good != good {
+		if good {
+			a.well[w.users[0].family()]++
+		} else {
+			a.well[w.users[0].family()]--
+		}
+	}
+	w.good = good
+}
+
+// recount notes which watches are of other regions than the agent's alone, and how many of these were good.
+func (a *checker) recount(region string) {
+	a.well = [families]int{}
+	for _, w := range a.watches {
+		if w.abroad = !w.ofRegion(region); w.abroad && w.good {
+			a.well[w.users[0].family()]++
+		}
+	}
 }
 
 // A moment is a time that goroutines share.

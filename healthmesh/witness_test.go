@@ -20,12 +20,14 @@ func witnessOf(c Check, endpoints ...string) (*checker, *Status) {
 	said := new(Status)
 	a.publish = func(s Status) { *said = s }
 	a.subjects = make(map[EndpointID]*subject)
+	a.watches = make(map[string]*watch)
 	for i, e := range endpoints {
 		region, address, _ := strings.Cut(e, " ")
 		w := newWatch(c, Unknown, reason{})
 		s := &subject{Target: Target{ID: EndpointID(i), Region: region, addr: netip.MustParseAddr(address)}, watches: []*watch{w}}
-		w.users, a.subjects[s.ID] = []*subject{s}, s
+		w.users, a.subjects[s.ID], a.watches[e] = []*subject{s}, s, w
 	}
+	a.recount(a.o.Region)
 	return a, said
 }
 
@@ -55,12 +57,12 @@ func TestWitnessThatIsCutOff(t *testing.T) {
 		{"one still fails after the cut",
 			[]string{"++++++++++++", "++----++++++", "++----------", "++++++++++++"},
 			[]string{"uuuuuuuuuuuu", "uuuu???uuuuu", "uuu????ddddd", "uuuuuuuuuuuu"}},
-		{"one that is seldom checked, and was well before, is no sight",
-			[]string{"++++++++++", "++----++++", "++----++++", "++++++++++", "+.....-..+"},
-			[]string{"uuuuuuuuuu", "uuuu???uuu", "uuu????uuu", "uuuuuuuuuu", "uuuuuuuuuu"}},
+		{"one that is seldom checked was well before: until it fails, all is as it was",
+			[]string{"++++++++++++", "++-------+++", "++-------+++", "++++++++++++", "+.....-....+"},
+			[]string{"uuuuuuuuuuuu", "uuuuuuuu??uu", "uuuuuuuu??uu", "uuuuuuuuuuuu", "uuuuuuuuuuuu"}},
 		{"the only other is seldom checked, and each time it is reached a failure counts",
 			[]string{"+++++++++++", "+....+....+", "++---------", "+++++++++++"},
-			[]string{"uuuuuuuuuuu", "uuuuuuuuuuu", "uuu???????d", "uuuuuuuuuuu"}},
+			[]string{"uuuuuuuuuuu", "uuuuuuuuuuu", "uuuuuuuuuud", "uuuuuuuuuuu"}},
 		{"it starts cut off",
 			[]string{"++++++++", "-----+++", "-----+++", "++++++++"},
 			[]string{"uuuuuuuu", "?????uuu", "?????uuu", "uuuuuuuu"}},
@@ -95,7 +97,8 @@ func TestSharedCheckIsNotAbroad(t *testing.T) {
 	for _, own := range []string{"eu-west", "ap-south"} {
 		a, said := witnessOf(Check{Fall: 2, Rise: 2}, "us-east 192.0.2.1", own+" 192.0.2.1")
 		w := a.subjects[0].watches[0]
-		w.users, a.subjects[1].watches = append(w.users, a.subjects[1]), []*watch{w}
+		w.users, a.subjects[1].watches, a.watches = append(w.users, a.subjects[1]), []*watch{w}, map[string]*watch{"shared": w}
+		a.recount(a.o.Region)
 		for range 2 {
 			a.judge(result{watch: w, outcome: letters['-'], at: time.Now()})
 		}
@@ -147,8 +150,46 @@ func TestLossOfSightIsTold(t *testing.T) {
 	}
 }
 
-// Whatever the phases and the intervals of checks, and when they start, an agent that is cut off again and again finds nothing down that is
-// well. Where ways differ in length, a check that is lost as a cut begins can last longer than one that still succeeds, and two count.
+// A way is how checks of one endpoint go, in milliseconds.
+type way struct{ interval, timeout, trip int }
+
+func drawWay(t *rapid.T) way {
+	draw := func(from, to int, what string) int { return rapid.IntRange(from, to).Draw(t, what) }
+	return way{draw(100, 2000, "interval"), draw(300, 2000, "timeout"), draw(1, 300, "trip")}
+}
+
+// An event is a step of a run of checks.
+type event struct {
+	at int // milliseconds
+	do func()
+}
+
+// checksOf are the checks of an endpoint from a time to another, each lost or not, as events.
+func (w way) checksOf(t *rapid.T, a *checker, id EndpointID, begin time.Time, from, to int, lost func(from, to int) bool) (events []event) {
+	ms := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Millisecond) }
+	watch := a.subjects[id].watches[0]
+	watch.counted = ms(from)
+	for began := from + rapid.IntRange(0, 1000).Draw(t, "phase"); began < to; {
+		o, over := letters['+'], began+w.trip
+		if lost(began, over) {
+			o, over = letters['-'], began+w.timeout
+		}
+		r := &result{watch: watch, outcome: o, began: ms(began), at: ms(over)}
+		events = append(events, event{began, func() { r.reached = a.reached[familyIPv4].get() }}, event{over, func() { a.judge(*r) }})
+		began = max(over, began+w.interval*rapid.IntRange(90, 110).Draw(t, "jitter")/100)
+	}
+	return events
+}
+
+func byTime(events []event) []event {
+	slices.SortStableFunc(events, func(e, f event) int { return cmp.Compare(e.at, f.at) })
+	return events
+}
+
+var abroad = []string{"us-east 192.0.2.1", "us-east 192.0.2.2", "us-west 192.0.2.3", "ap-south 192.0.2.4"}
+
+// Whatever the phases and the intervals of checks, how long they take, and when they start, an agent that is cut off again and again finds
+// nothing down that is well.
 func TestCutsTakeNothingDown(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const calm = 5000 // milliseconds between two cuts, in which every endpoint is reached
@@ -161,37 +202,18 @@ func TestCutsTakeNothingDown(t *testing.T) {
 			end = from + draw(1, 30000, "cut")
 			cuts = append(cuts, cut{from, end})
 		}
+		lost := func(from, to int) bool {
+			return slices.ContainsFunc(cuts, func(c cut) bool { return c.from < to && from < c.to })
+		}
+		endpoints := abroad[:draw(1, len(abroad), "endpoints")]
+		a, said := witnessOf(Check{Fall: draw(1, 3, "fall"), Rise: 1, HoldDown: time.Second}, endpoints...)
 		begin := time.Now()
-		ms := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Millisecond) }
-		check := Check{Fall: 2, Rise: 1, HoldDown: time.Second}
-		trips := func() int { return 80 }
-		if rapid.Bool().Draw(t, "unequal") {
-			check.Fall++
-			trips = func() int { return draw(1, 300, "trip") }
-		}
-		endpoints := []string{"us-east 192.0.2.1", "us-east 192.0.2.2", "us-west 192.0.2.3", "ap-south 192.0.2.4"}[:draw(1, 4, "endpoints")]
-		a, said := witnessOf(check, endpoints...)
-		type event struct {
-			at int
-			do func()
-		}
 		var events []event
 		for i := range endpoints {
-			s := a.subjects[EndpointID(i)]
 			start := draw(0, 1, "late") * draw(0, end, "start")
-			interval, timeout, trip := draw(100, 2000, "interval"), draw(300, 2000, "timeout"), trips()
-			for began := start + draw(0, 1000, "phase"); began < end+calm; {
-				o, over := letters['+'], began+trip
-				if slices.ContainsFunc(cuts, func(c cut) bool { return c.from < over && began < c.to }) {
-					o, over = letters['-'], began+timeout
-				}
-				r := &result{watch: s.watches[0], outcome: o, began: ms(began), at: ms(over)}
-				events = append(events, event{began, func() { r.reached = a.reached[s.family()].get() }}, event{over, func() { a.judge(*r) }})
-				began = max(over, began+interval*draw(90, 110, "jitter")/100)
-			}
+			events = append(events, drawWay(t).checksOf(t, a, EndpointID(i), begin, start, end+calm, lost)...)
 		}
-		slices.SortStableFunc(events, func(e, f event) int { return cmp.Compare(e.at, f.at) })
-		for _, e := range events {
+		for _, e := range byTime(events) {
 			e.do()
 			for id, now := range said.Endpoints {
 				if now.State == Down {
@@ -202,6 +224,40 @@ func TestCutsTakeNothingDown(t *testing.T) {
 		for id, e := range said.Endpoints {
 			if e.State != Up {
 				t.Fatalf("%s is not up again after %v", endpoints[id], cuts)
+			}
+		}
+	})
+}
+
+// Whatever the phases and the intervals of checks, and how long they take, one of several endpoints that fails for good is found down, and
+// stays so: each failure that counts takes a check of another, from its begin to its end, and one of its own.
+func TestOneThatFailsIsDownForGood(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		endpoints := abroad[:rapid.IntRange(2, len(abroad)).Draw(t, "endpoints")]
+		check := Check{Fall: rapid.IntRange(1, 3).Draw(t, "fall"), Rise: 1, HoldDown: time.Second}
+		a, said := witnessOf(check, endpoints...)
+		const fault, calm = 5000, 20000
+		ways := make([]way, len(endpoints))
+		round := 0 // of the slowest other
+		for i := range ways {
+			if ways[i] = drawWay(t); i > 0 {
+				round = max(round, ways[i].interval*11/10+ways[i].trip)
+			}
+		}
+		by := fault + (max(check.Fall, fallAbroad)+1)*(2*round+ways[0].interval*11/10+2*ways[0].timeout)
+		begin := time.Now()
+		var events []event
+		for i, w := range ways {
+			events = append(events, w.checksOf(t, a, EndpointID(i), begin, 0, by+calm, func(_, to int) bool { return i == 0 && to > fault })...)
+		}
+		for _, e := range byTime(events) {
+			if e.do(); e.at > by && said.Endpoints[0].State != Down {
+				t.Fatalf("at %d, of a fault at %d that was to be found by %d, it is in state %d", e.at, fault, by, said.Endpoints[0].State)
+			}
+			for i := range endpoints[1:] {
+				if said.Endpoints[EndpointID(i+1)].State == Down {
+					t.Fatalf("%s is down at %d", endpoints[i+1], e.at)
+				}
 			}
 		}
 	})

@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/nearcast/nearcast/healthmesh"
@@ -17,13 +18,14 @@ type tally struct {
 	count  [healthmesh.Down + 1]int // endpoints, by state
 	reason string                   // of those that are down, "" if it is not the same for all
 	held   int                      // services in which a guard keeps the region in the answers
+	taken  int                      // services that an order takes it out of
 	of     int                      // services that have it
 }
 
 // Regions tells what is believed of the regions, by position in Set.Regions; the view, the newest there is, tells why.
 //
-// An order or silence makes a region's state, else its best endpoint of any service. It is held where guards keep it in the answers of all
-// of its services.
+// An order or silence makes a region's state, else its best endpoint of any service. An order without effect on any of its services, for
+// their min_active, is none. The region is held where guards keep it in the answers of all of its services.
 func (s *Snapshot) Regions(v *healthmesh.View) []RegionStatus {
 	tallies := s.tally(v)
 	all := make([]RegionStatus, len(tallies))
@@ -40,8 +42,11 @@ func (s *Snapshot) tally(v *healthmesh.View) []tally {
 			region := s.Set.Regions[m.Region].Name
 			r, t := v.Regions[region], &all[m.Region]
 			t.of++
-			if s.beliefs[i][j].best(svc) == Held {
+			switch s.beliefs[i][j].best(svc) {
+			case Held:
 				t.held++
+			case Draining, PinnedDown:
+				t.taken++
 			}
 			if r == nil || t.count[healthmesh.Up] > 0 {
 				continue
@@ -67,7 +72,12 @@ func (t tally) status(v *healthmesh.View, r *healthmesh.Region) RegionStatus {
 	if r == nil {
 		return RegionStatus{Unknown, "never heard of"}
 	}
-	state, over := overrule(r, r.Order)
+	order, parts := r.Order, orderCauses(r, r.Order)
+	if s, over := overrule(r, order); over && takesOut(order) && s != Down && t.of > 0 && t.taken == 0 {
+		parts = append(parts, "without effect for min_active of its services")
+		order = nil
+	}
+	state, over := overrule(r, order)
 	cause, best := r.Cause, t.best(r)
 	switch {
 	case r.State != healthmesh.Up:
@@ -79,10 +89,12 @@ func (t tally) status(v *healthmesh.View, r *healthmesh.Region) RegionStatus {
 	if !over {
 		state = best
 	}
+	if t.held > 0 {
+		cause = fmt.Sprintf("held by the guard in %d of %d services: %s", t.held, t.of, cause)
+	}
 	if state == Down && t.of > 0 && t.held == t.of {
 		state = Held
 	}
-	parts := orderCauses(r, r.Order)
 	if cause != "" {
 		parts = append(parts, heldBack(v, r, cause))
 	}

@@ -14,7 +14,7 @@ type ServiceStatus struct {
 	Policy   string         `json:"policy"`
 	TTL      uint32         `json:"ttl"`
 	FailOpen bool           `json:"fail_open"`
-	Warnings []string       `json:"warnings"` // of guards that hold against evidence or orders
+	Warnings []string       `json:"warnings"` // of guards that hold against evidence or orders, and of what is not known
 	Regions  []MemberStatus `json:"regions"`
 }
 

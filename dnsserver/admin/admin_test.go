@@ -446,7 +446,7 @@ func TestStatusTellsOrdersAndGuards(t *testing.T) {
 	for name, want := range map[string]float64{
 		"nearcast_frozen": 1, "nearcast_region_drained_ratio us-east": 0.4375, "nearcast_region_drained_ratio eu-west": 0, "nearcast_region_shed_ratio us-east": 0.25,
 		"nearcast_region_state eu-west pinned-down": 1, "nearcast_region_state us-east up": 1, "nearcast_guard_held us-east www.geo.example.com.": 0,
-		"nearcast_region_held_down us-east": 0, "nearcast_isolated": 0, "nearcast_service_fail_open www.geo.example.com.": 0,
+		"nearcast_region_returning us-east": 0, "nearcast_isolated": 0, "nearcast_service_fail_open www.geo.example.com.": 0,
 	} {
 		if x, ok := got[name]; !ok || x != want {
 			t.Errorf("%s is %v (there: %v), want %v", name, x, ok, want)

@@ -35,7 +35,7 @@ var (
 	descShed       = prometheus.NewDesc("nearcast_region_shed_ratio", "Part of the region's clients that an order sheds, 0 to 1.", []string{"region"}, nil)
 	descFrozen     = prometheus.NewDesc("nearcast_frozen", "1 while an order keeps evidence from changing states.", nil, nil)
 	descGuard      = prometheus.NewDesc("nearcast_guard_held", "1 while the service's guard holds the region in the answers against the evidence.", []string{"service", "region"}, nil)
-	descReturning  = prometheus.NewDesc("nearcast_region_held_down", "1 while the region is heard again and held down, since it fell too often of late.", []string{"region"}, nil)
+	descReturning  = prometheus.NewDesc("nearcast_region_returning", "1 while the region is heard again and stays down, since it fell too often of late.", []string{"region"}, nil)
 	descFailOpen   = prometheus.NewDesc("nearcast_service_fail_open", "1 while the service fails open.", []string{"service"}, nil)
 )
 
