@@ -247,12 +247,14 @@ func (f *feeder) next(ctx context.Context, zone string, failures int) (wait time
 	if t, err := zones.Confirmed(rule.file); err == nil {
 		left := time.Until(t.Add(time.Duration(soa.Expire) * time.Second))
 		if left <= 0 {
-			f.s.o.Log.Error("zone expired: it is not served until a primary confirms it", "zone", zone, "serial", z.Serial())
-			err := f.s.o.Expire(ctx, zone)
-			if err != nil {
-				f.s.o.Log.Error("an expired zone is still served", "zone", zone, "error", err)
+			switch err := f.s.o.Expire(ctx, zone); {
+			case err == nil:
+				f.s.o.Log.Error("zone expired: it is not served until a primary confirms it", "zone", zone, "serial", z.Serial())
+				return minTimer, true
+			case ctx.Err() == nil:
+				f.tally.warn("an expired zone is still served", "zone", zone, "error", err)
 			}
-			return minTimer, err == nil
+			return minTimer, false
 		}
 		wait = min(wait, left+time.Millisecond)
 	}

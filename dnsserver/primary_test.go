@@ -46,11 +46,7 @@ func fedText(serial uint32) string {
 // start serves until the test ends; k signs, if it is not nil.
 func (p *fakePrimary) start(t testing.TB, k *key) primary {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pc, err := net.ListenPacket("udp", ln.Addr().String())
+	ln, pc, err := listenBoth()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +57,20 @@ func (p *fakePrimary) start(t testing.TB, k *key) primary {
 		t.Cleanup(func() { s.Shutdown() })
 	}
 	return primary{address: ln.Addr().String(), host: netip.MustParseAddr("127.0.0.1"), key: k}
+}
+
+// listenBoth listens at a free port of TCP and UDP: one that TCP has free can be taken by a client's socket of UDP, so some are tried.
+func listenBoth() (l net.Listener, pc net.PacketConn, err error) {
+	for range 10 {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if pc, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			return l, pc, nil
+		}
+		l.Close()
+	}
+	return nil, nil, err
 }
 
 func (p *fakePrimary) reply(t testing.TB, w dns.ResponseWriter, q *dns.Msg) {

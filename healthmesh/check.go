@@ -51,7 +51,7 @@ type Check struct {
 	Interval time.Duration `mapstructure:"interval"`
 	// Timeout of one check, 10ms to 1m. Optional, default 500ms.
 	Timeout time.Duration `mapstructure:"timeout"`
-	// Fall is how many failures in a row make an endpoint down, 1 to 10; for agents of other regions two at least. Optional, default 2.
+	// Fall is how many failures in a row make an endpoint down, 1 to 10; of a service's endpoint, for agents of other regions, two at least. Optional, default 2.
 	Fall int `mapstructure:"fall"`
 	// Rise is how many successes in a row make it up again, 1 to 10. Optional, default 2.
 	Rise int `mapstructure:"rise"`

@@ -154,6 +154,9 @@ func (c *core) run(ctx context.Context) {
 		case <-tick.C:
 			c.tick(time.Now())
 		case <-ctx.Done():
+			if c.unsaved {
+				c.save(nil)
+			}
 			return
 		}
 		if dirty {
@@ -252,7 +255,7 @@ func (c *core) takeMembers(now time.Time) bool {
 	c.counted, c.redeal = now, true
 	before := c.nodes
 	c.nodes = c.gossip.members.all()
-	c.book.update(append(before, c.nodes...), c.o.Name, now)
+	c.book.update(before, c.nodes, c.o.Name, now)
 	addrs := c.book.addrs()
 	c.joiner.peers.Store(&addrs)
 	c.save(nil)

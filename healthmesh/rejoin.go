@@ -171,13 +171,17 @@ func resolve(ctx context.Context, seed string) ([]string, error) {
 // peerBook is which nodes were members, and when. Owned by the mesh's goroutine.
 type peerBook map[string]peer
 
-// update notes the members of now and drops who is out of memory. The last that were lost never are, so that a mesh without seeds heals, too.
-func (b peerBook) update(members []memberlist.Node, self string, now time.Time) {
-	for _, n := range members {
-		if n.Name != self {
-			b[n.Name] = peer{n.Name, hostPort(n), now}
+// update notes the members of before, which were so until now, and of now, and drops who is out of memory. The last that were lost never are, so that a mesh without seeds heals, too.
+func (b peerBook) update(before, members []memberlist.Node, self string, now time.Time) {
+	note := func(nodes []memberlist.Node, seen time.Time) {
+		for _, n := range nodes {
+			if n.Name != self {
+				b[n.Name] = peer{n.Name, hostPort(n), seen}
+			}
 		}
 	}
+	note(before, now.Add(-1))
+	note(members, now)
 	lost, others := 0, 0
 	for _, p := range b.list() {
 		gone := p.Seen.Before(now)

@@ -58,7 +58,7 @@ func Test_orders_hold_everywhere_within_a_second_of_a_lossy_network(t *testing.T
 	most := took[len(took)-3]
 	t.Logf("of %d orders half held everywhere after %v, all but two after %v, all after %v", len(took), took[len(took)/2].Round(time.Millisecond),
 		most.Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
-	if most > time.Second { // two of ten can meet a machine that does something else for a second
+	if most > time.Second || took[len(took)-1] > 5*time.Second { // two of ten can meet a machine that does something else for a second or so
 		t.Errorf("orders took %v", took)
 	}
 }

@@ -118,15 +118,11 @@ type nameserver struct {
 func newNameserver(t *testing.T) *nameserver {
 	t.Helper()
 	n := &nameserver{}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	l, conn, err := listenBoth()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.addr = conn.LocalAddr().String()
-	l, err := net.Listen("tcp", n.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n.addr = l.Addr().String()
 	for _, s := range []*dns.Server{{PacketConn: conn, Handler: n}, {Listener: l, Handler: n}} {
 		started, done := make(chan struct{}), make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
@@ -135,6 +131,20 @@ func newNameserver(t *testing.T) *nameserver {
 		t.Cleanup(func() { _ = s.Shutdown(); <-done })
 	}
 	return n
+}
+
+// listenBoth listens at a free port of TCP and UDP: one that TCP has free can be taken by a client's socket of UDP, so some are tried.
+func listenBoth() (l net.Listener, pc net.PacketConn, err error) {
+	for range 10 {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if pc, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			return l, pc, nil
+		}
+		l.Close()
+	}
+	return nil, nil, err
 }
 
 // set makes the records all there are, and gives types of questions an rcode.

@@ -25,7 +25,7 @@ type watch struct {
 	held     bool  // rise was reached, and the damper holds
 	damper   damper
 	unable   bool      // the check could not be made the last time
-	counted  time.Time // when the last result came that counted; before it, when the watch was made
+	counted  time.Time // when the last failure was over that counted; before it, when the watch was made
 	abroad   bool      // it is of other regions than the agent's alone
 	good     bool      // the last check succeeded
 	cert     expiry
@@ -52,15 +52,16 @@ type result struct {
 // take counts a result, and says whether the state or the reason changed. The first decides at once, unless it is a failure in another
 // region, which takes two at least; after it, as many in a row as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
+	held := w.held
 	if o.state == Down {
 		w.damper.failed = now
-		if w.held {
+		if held {
 			w.damper.suppress(now)
 			w.held = false
 		}
 	}
 	if o.state == w.state {
-		changed = (w.held || o.state == Unknown) && w.reason != o.why
+		changed = (held || o.state == Unknown) && w.reason != o.why
 		if changed {
 			w.reason = o.why
 		}
@@ -277,19 +278,18 @@ func (a *checker) judge(r result) {
 	if len(w.users) == 0 {
 		return
 	}
-	before, flips := w.state, w.damper.suppressed
-	var counts bool
-	if r.outcome, counts = a.weigh(r); !counts {
-		return
+	before := *w
+	var counts, changed, tell bool
+	if r.outcome, counts = a.weigh(r); counts {
+		changed = w.take(r.outcome, r.at)
+		tell = a.noteFlaps(r, before.state, before.damper.suppressed)
 	}
-	changed := w.take(r.outcome, r.at)
-	tell := a.noteFlaps(r, before, flips)
 	a.noteUnable(r)
 	a.noteSight(r)
 	a.noteCertificate(r)
 	if changed {
 		for _, s := range w.users {
-			tell = a.pass(s, r, before) || tell
+			tell = a.pass(s, r, &before) || tell
 		}
 	}
 	if tell {
@@ -298,13 +298,13 @@ func (a *checker) judge(r result) {
 }
 
 // pass takes a change of a watch to a subject of it, and says whether that changes.
-func (a *checker) pass(s *subject, r result, before State) (changed bool) {
+func (a *checker) pass(s *subject, r result, before *watch) (changed bool) {
 	if len(s.watches) == 1 {
 		return a.update(s, r.at, a.o.Log, r.text)
 	}
-	if w := r.watch; w.state != before {
-		a.o.Log.Log(context.Background(), levelFor(w.reason), "check", withText(r.text, "endpoint", s.Name, "type", w.check.Type, "before", before.String(), "after", w.state.String(),
-			"cause", w.reason.String())...)
+	if w := r.watch; w.state != before.state {
+		a.o.Log.Log(context.Background(), levelOfChange(before.reason, w.reason, w.state == before.known), "check", withText(r.text, "endpoint", s.Name,
+			"type", w.check.Type, "before", before.state.String(), "after", w.state.String(), "cause", w.reason.String())...)
 	}
 	return a.update(s, r.at, a.o.Log, "")
 }
@@ -321,11 +321,7 @@ func withText(text string, attrs ...any) []any {
 func (a *checker) update(s *subject, now time.Time, log *slog.Logger, text string) (changed bool) {
 	state, why := s.combine()
 	if state != s.state {
-		level := levelFor(why)
-		if s.reason.code == reasonCutOff && state == s.known {
-			level = slog.LevelDebug
-		}
-		log.Log(context.Background(), level, "endpoint",
+		log.Log(context.Background(), levelOfChange(s.reason, why, state == s.known), "endpoint",
 			withText(text, "endpoint", s.Name, "before", s.state.String(), "after", state.String(), "cause", why.String())...)
 		s.at = now
 	}
@@ -337,9 +333,10 @@ func (a *checker) update(s *subject, now time.Time, log *slog.Logger, text strin
 	return changed
 }
 
-// levelFor is the level of a change for a reason. That the agent is cut off is told of all endpoints together (noteSight).
-func levelFor(why reason) slog.Level {
-	if why.code == reasonCutOff {
+// levelOfChange is the level at which a change of state is logged, from one reason to another. That the agent is cut off, and that all
+// is again as it was known before that, is told of all endpoints together (noteSight).
+func levelOfChange(from, to reason, asKnown bool) slog.Level {
+	if to.code == reasonCutOff || from.code == reasonCutOff && asKnown {
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo

@@ -111,18 +111,18 @@ func TestFlappingIsTold(t *testing.T) {
 		w.users = []*subject{s}
 		a.subjects = map[EndpointID]*subject{1: s}
 		began := time.Now()
-		for i, c := range "+---+++---+++++" {
+		for i, c := range "+---+++---+++-+++++" {
 			time.Sleep(time.Second)
 			a.judge(result{watch: w, outcome: letters[c], at: time.Now()})
-			want := map[int]string{0: "connected", 2: "connection refused", 6: "connection refused", 7: "connection refused", 11: "flapping: held down", 14: "connected"}
+			want := map[int]string{0: "connected", 2: "connection refused", 6: "connection refused", 7: "connection refused", 11: "flapping: held down", 13: "connection refused", 18: "connected"}
 			if reason, ok := want[i]; ok && said.Endpoints[1].Reason != reason {
 				t.Errorf("result %d: reason %q, want %q", i, said.Endpoints[1].Reason, reason)
 			}
-			if at := said.Endpoints[1].At.Sub(began); i == 13 && at != 3*time.Second {
+			if at := said.Endpoints[1].At.Sub(began); i == 14 && at != 3*time.Second {
 				t.Errorf("down since second %v, want the second failure at 3s", at)
 			}
 		}
-		if said.Suppressed != 1 || said.Endpoints[1].State != Up || said.Endpoints[1].At != time.Now() {
+		if said.Suppressed != 2 || said.Endpoints[1].State != Up || said.Endpoints[1].At != time.Now() {
 			t.Errorf("%+v", said)
 		}
 		for _, line := range []string{"after=up", "after=down", "endpoint flaps", "no longer flaps"} {
@@ -139,7 +139,8 @@ func TestFlipsAreCountedInTheirRegion(t *testing.T) {
 		a := &checker{o: AgentOptions{Region: "eu-west", Log: slog.New(slog.DiscardHandler)}, load: new(loader), fleet: new(fleet), publish: func(Status) {}}
 		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
 		s := &subject{Target: Target{ID: 1, Name: "www 192.0.2.1", Region: region}, watches: []*watch{w}}
-		w.users, a.subjects = []*subject{s}, map[EndpointID]*subject{1: s}
+		w.users, a.subjects, a.watches = []*subject{s}, map[EndpointID]*subject{1: s}, map[string]*watch{"": w}
+		a.recount("eu-west")
 		now := time.Now()
 		for _, c := range "+---+++---" {
 			now = now.Add(time.Second)

@@ -64,29 +64,30 @@ func (a *agent) believable(all []sighting, plan *Plan, lease time.Duration, now 
 	return slices.DeleteFunc(all, func(s sighting) bool { return !sees[s.family] })
 }
 
-// weigh is what a result says of its endpoint, and whether it counts. A failure in another region counts only if, since the result before
-// that counted was there, a check of some endpoint of the family in another region began that succeeded, and was over when this one
-// began: it may be the agent that is cut off. So a cut adds at most one to the failures of an endpoint, that of the check in which it begins.
-// Another failure does not count while the last check of some other endpoint was good: soon more is known. When none was, the agent
-// is cut off as far as it can tell: as if the check could not be made, what was up or down becomes unknown.
+// weigh is what a result says of its endpoint, and whether it counts. A failure in another region counts only if some check of the family in
+// another region succeeded that began after the last failure that counted was over, and was over when this one began: it may be the agent
+// that is cut off. So a cut adds one at most to the failures of an endpoint, and it takes two (fallAbroad). Another failure is as if the
+// check could not be made: what was up becomes unknown. So does what was down, but not while some other check was good the last
+// time: it is no cut then, and soon more is known.
 func (a *checker) weigh(r result) (o outcome, counts bool) {
 	w := r.watch
 	a.recall(w, r.state == Up)
 	if !w.abroad {
 		return r.outcome, true
 	}
-	family, since := w.users[0].family(), w.counted
+	family := w.users[0].family()
 	switch {
-	case r.state == Down && !r.reached.After(since) && a.well[family] > 0:
+	case r.state == Up && r.began.After(a.reached[family].get()):
+		a.reached[family].Store(&r.began)
+	case r.state == Down && r.reached.After(w.counted):
+		w.counted = r.at
+	case r.state == Down && w.state == Down && a.well[family] > 0:
 		return r.outcome, false
-	case r.state == Down && !r.reached.After(since):
+	case r.state == Down:
 		o = r.outcome
 		o.state, o.why, o.text = Unknown, reason{code: reasonCutOff}, cmp.Or(o.text, o.why.String())
 		return o, true
-	case r.state == Up && r.began.After(a.reached[family].get()):
-		a.reached[family].Store(&r.began)
 	}
-	w.counted = r.at
 	return r.outcome, true
 }
 
@@ -106,7 +107,12 @@ func (a *checker) recall(w *watch, good bool) {
 func (a *checker) recount(region string) {
 	a.well = [families]int{}
 	for _, w := range a.watches {
-		if w.abroad = !w.ofRegion(region); w.abroad && w.good {
+		was := w.abroad
+		w.abroad = !w.ofRegion(region)
+		if w.abroad && !was { // its failures counted in another way
+			w.counted, w.opposing = time.Now(), 0
+		}
+		if w.abroad && w.good {
 			a.well[w.users[0].family()]++
 		}
 	}

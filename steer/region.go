@@ -18,7 +18,7 @@ type tally struct {
 	count  [healthmesh.Down + 1]int // endpoints, by state
 	reason string                   // of those that are down, "" if it is not the same for all
 	held   int                      // services in which a guard keeps the region in the answers
-	taken  int                      // services that an order takes it out of
+	orders int                      // services for which its order holds
 	of     int                      // services that have it
 }
 
@@ -38,15 +38,16 @@ func (s *Snapshot) Regions(v *healthmesh.View) []RegionStatus {
 func (s *Snapshot) tally(v *healthmesh.View) []tally {
 	all := make([]tally, len(s.Set.Regions))
 	for i, svc := range s.Set.Services {
+		orders := honoured(svc, s.Set.Regions, v)
 		for j, m := range svc.Members {
 			region := s.Set.Regions[m.Region].Name
 			r, t := v.Regions[region], &all[m.Region]
 			t.of++
-			switch s.beliefs[i][j].best(svc) {
-			case Held:
+			if s.beliefs[i][j].best(svc) == Held {
 				t.held++
-			case Draining, PinnedDown:
-				t.taken++
+			}
+			if orders[j] != nil {
+				t.orders++
 			}
 			if r == nil || t.count[healthmesh.Up] > 0 {
 				continue
@@ -73,7 +74,7 @@ func (t tally) status(v *healthmesh.View, r *healthmesh.Region) RegionStatus {
 		return RegionStatus{Unknown, "never heard of"}
 	}
 	order, parts := r.Order, orderCauses(r, r.Order)
-	if s, over := overrule(r, order); over && takesOut(order) && s != Down && t.of > 0 && t.taken == 0 {
+	if order != nil && t.of > 0 && t.orders == 0 {
 		parts = append(parts, "without effect for min_active of its services")
 		order = nil
 	}
@@ -89,7 +90,7 @@ func (t tally) status(v *healthmesh.View, r *healthmesh.Region) RegionStatus {
 	if !over {
 		state = best
 	}
-	if t.held > 0 {
+	if t.held > 0 && (best == Down || r.State == healthmesh.Down) {
 		cause = fmt.Sprintf("held by the guard in %d of %d services: %s", t.held, t.of, cause)
 	}
 	if state == Down && t.of > 0 && t.held == t.of {

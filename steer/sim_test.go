@@ -37,7 +37,7 @@ var (
 // goroutines is first, does not: so play it some times.
 func TestSimulation(t *testing.T) {
 	worlds := makeWorlds(t)
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // meshes are small and make much garbage
+	defer debug.SetGCPercent(debug.SetGCPercent(1600)) // meshes are small and make much garbage
 	var next, done atomic.Uint64
 	began := time.Now()
 	more := func() (seed uint64, ok bool) {

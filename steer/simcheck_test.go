@@ -205,7 +205,12 @@ type lookout struct {
 	since    time.Time // when it came to say so
 	snapshot *steer.Snapshot
 	answers  []simAnswer
-	text     string // of answers
+	text     string                     // of answers
+	held     map[string]map[string]bool // what guards hold, by service and region
+	guarded  struct {                   // what held is of
+		snapshot *steer.Snapshot
+		number   uint64
+	}
 }
 
 func (s *simulation) look(d *simnode) *lookout {
@@ -441,7 +446,12 @@ func (s *simulation) ordered(v *healthmesh.View) map[string]bool {
 
 // checkGuard: evidence takes at most half of a service's weight out of its answers, or one region; it returns whom the guard holds in, by service.
 func (s *simulation) checkGuard(d *simnode, m *lookout) map[string]map[string]bool {
+	if m.guarded.snapshot == m.snapshot && m.guarded.number == m.number {
+		return m.held
+	}
+	m.guarded.snapshot, m.guarded.number = m.snapshot, m.number
 	held := make(map[string]map[string]bool)
+	m.held = held
 	for _, svc := range m.snapshot.Status(m.view) {
 		held[svc.Name] = make(map[string]bool)
 		out, total, regions := 0.0, 0.0, 0

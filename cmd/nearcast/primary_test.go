@@ -28,20 +28,30 @@ type primary struct {
 func startPrimary(t *testing.T) *primary {
 	t.Helper()
 	p := &primary{expire: 604800, zones: map[string][]dns.RR{}, given: map[string]int{}, asked: map[string]int{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, udp, err := listenBoth()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.addr = l.Addr().String()
-	udp, err := net.ListenPacket("udp", p.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, s := range []*dns.Server{{Listener: l, Handler: p}, {PacketConn: udp, Handler: p}} {
 		go func() { _ = s.ActivateAndServe() }() // ends with the test's Shutdown
 		t.Cleanup(func() { _ = s.Shutdown() })
 	}
 	return p
+}
+
+// listenBoth listens at a free port of TCP and UDP: one that TCP has free can be taken by a client's socket of UDP, so some are tried.
+func listenBoth() (l net.Listener, pc net.PacketConn, err error) {
+	for range 10 {
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if pc, err = net.ListenPacket("udp", l.Addr().String()); err == nil {
+			return l, pc, nil
+		}
+		l.Close()
+	}
+	return nil, nil, err
 }
 
 // set makes text, relative to the zone, its version of that serial; "" takes the zone away.
