@@ -219,24 +219,29 @@ func TestFaults(t *testing.T) {
 		{"regions cut off", nearcast, []fault{partitioned(apSouth, shortest), both}},
 		{"director cut off", nearcast, []fault{alone(shortest), missed}},
 	}
+	var long []trial
 	if *longFaults {
 		for _, f := range []fault{partitioned(apSouth, middle), partitioned(apSouth, longest), alone(middle), alone(longest), flapping(flapLong)} {
-			worlds = append(worlds, trial{f.name, nearcast, []fault{f}})
+			long = append(long, trial{f.name, nearcast, []fault{f}})
 		}
 	}
-	verdicts := make([][]verdict, len(worlds))
-	var all sync.WaitGroup
-	for i, x := range worlds { // all at once: they wait most of the time
-		all.Go(func() {
-			t.Run(x.name, func(t *testing.T) {
-				bin, err := x.build()
-				if err != nil {
-					t.Fatal(err)
-				}
-				verdicts[i] = suffer(t, bin, x.faults)
+	var verdicts []verdict
+	for _, worlds := range [][]trial{worlds, long} {
+		of := make([][]verdict, len(worlds))
+		var all sync.WaitGroup
+		for i, x := range worlds { // all at once: they wait most of the time
+			all.Go(func() {
+				t.Run(x.name, func(t *testing.T) {
+					bin, err := x.build()
+					if err != nil {
+						t.Fatal(err)
+					}
+					of[i] = suffer(t, bin, x.faults)
+				})
 			})
-		})
+		}
+		all.Wait()
+		verdicts = append(verdicts, slices.Concat(of...)...)
 	}
-	all.Wait()
-	t.Log("\n" + table(slices.Concat(verdicts...)))
+	t.Log("\n" + table(verdicts))
 }
