@@ -166,9 +166,9 @@ func TestRegionState(t *testing.T) {
 		{"pinned up", one, "eu-west up pin-up 192.0.2.1=down 192.0.2.2=down", steer.Up, "pinned up at test; all endpoints are down: connection refused"},
 		{"of no service", &bare, "ap-south up", steer.Up, "heard"},
 		{"pinned down", one, "eu-west up pin-down, us-east up", steer.PinnedDown, "pinned down at test; heard"},
-		{"pinned down, which min_active bars", one, "eu-west up pin-down at=2, us-east up pin-down at=1", steer.Up, "pinned down at test; without effect for min_active of its services; heard"},
-		{"drained, which min_active bars", one, "eu-west up drain=1 at=2, us-east up pin-down at=1", steer.Up, "drained at test; without effect for min_active of its services; heard"},
-		{"drained before, which min_active bars", one, "eu-west up drain=0.5 at=2, us-east up pin-down at=1", steer.Up, "draining, 50 % gone: drained at test; without effect for min_active of its services; heard"},
+		{"pinned down, which min_active bars", one, "eu-west up pin-down at=2, us-east up pin-down at=1", steer.Up, "pinned down at test, without effect for min_active of its services; heard"},
+		{"drained, which min_active bars", one, "eu-west up drain=1 at=2, us-east up pin-down at=1", steer.Up, "drained at test, without effect for min_active of its services; heard"},
+		{"drained before, which min_active bars", one, "eu-west up drain=0.5 at=2, us-east up pin-down at=1", steer.Up, "draining, 50 % gone: drained at test, without effect for min_active of its services; heard"},
 		{"held by the guard", three, "us-east down fault=2, eu-west down fault=1, ap-south up", steer.Held, "held by the guard in 1 of 1 services: silent for 5s"},
 		{"not held by the guard", three, "eu-west down fault=1, us-east down fault=2, ap-south up", steer.Down, "silent for 5s"},
 	} {

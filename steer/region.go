@@ -75,7 +75,7 @@ func (t tally) status(v *healthmesh.View, r *healthmesh.Region) RegionStatus {
 	}
 	order, parts := r.Order, orderCauses(r, r.Order)
 	if order != nil && t.of > 0 && t.orders == 0 {
-		parts = append(parts, "without effect for min_active of its services")
+		parts[0] += ", without effect for min_active of its services"
 		order = nil
 	}
 	state, over := overrule(r, order)

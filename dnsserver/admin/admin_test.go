@@ -411,7 +411,7 @@ func TestStatusTellsOrdersAndGuards(t *testing.T) {
 	if got, want := st.Services[0].Regions[0].Cause, "sheds 25 % at director-2: test; drained at director-2: test, without effect here: min_active is 1; heard (frozen at director-2: test)"; got != want || st.Regions[0].Suppressed != 3 {
 		t.Errorf("us-east in www: %s, %d suppressed; want %s, 3", got, st.Regions[0].Suppressed, want)
 	}
-	if got, want := st.Regions[0].Cause, "draining, 44 % gone: drained at director-2: test; sheds 25 % at director-2: test; heard (frozen at director-2: test)"; got != want {
+	if got, want := st.Regions[0].Cause, "draining, 44 % gone: drained at director-2: test, without effect for min_active of its services; sheds 25 % at director-2: test; heard (frozen at director-2: test)"; got != want {
 		t.Errorf("us-east: %s; want %s", got, want)
 	}
 	if r := st.Regions[1]; r.State != "pinned-down" {
