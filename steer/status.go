@@ -74,10 +74,10 @@ func (s *Snapshot) warnings(v *healthmesh.View, svc *zones.Service) []string {
 		switch b.best(svc) {
 		case Unknown:
 			unknown, weight = append(unknown, region), weight+svc.Members[j].Weight
-		case Up, Held:
+		case Up:
 			answers = true
-		}
-		if b.best(svc) == Held {
+		case Held:
+			answers = true
 			all = append(all, fmt.Sprintf("%s: %s stays in the answers, %s", svc.Name, region, s.cause(v, svc, j)))
 		}
 		if r != nil && r.Order != nil && orders[j] == nil {
