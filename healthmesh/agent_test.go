@@ -148,7 +148,7 @@ func TestUnableIsTold(t *testing.T) {
 	a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 	var said Status
 	a.publish = func(s Status) { said = s }
-	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
+	w := newWatch(Check{Type: checkTCP}.withDefaults())
 	w.users = []*subject{{Target: Target{ID: 1, Name: "www"}, watches: []*watch{w}}}
 	a.subjects = map[EndpointID]*subject{1: w.users[0]}
 	states := ""

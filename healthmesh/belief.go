@@ -46,9 +46,9 @@ type belief struct {
 // beat before the last, and that first region must not fall for it. A lease of at least three beats keeps half of it longer than a
 // living region's beat and shorter than a lease less a beat.
 //
-// Silence counts from the last report, but not from before the node was last cut off or woke (a process that was stopped), nor, while it remembers an agent of which
-// nothing came yet, from before it began: what one could not have heard is no evidence. So the regions of a partition that heals come
-// back one after the other, and none falls meanwhile. A node that is isolated stays so until most are heard.
+// Silence counts from the last report, but not from before the node was last cut off or woke (a process that was stopped), nor, while it
+// remembers an agent of which nothing came yet, from before it began: what one could not have heard is no evidence. So the regions of a
+// partition that heals come back one after the other, and none falls meanwhile. A node that is isolated stays so until most are heard.
 //
 // Only regions are counted, not the other directors that a node hears: directors often stand side by side and are cut off
 // together, and would keep each other believing that all regions failed. It follows that the only region of a mesh, and

@@ -171,7 +171,8 @@ func resolve(ctx context.Context, seed string) ([]string, error) {
 // peerBook is which nodes were members, and when. Owned by the mesh's goroutine.
 type peerBook map[string]peer
 
-// update notes the members of before, which were so until now, and of now, and drops who is out of memory. The last that were lost never are, so that a mesh without seeds heals, too.
+// update notes the members of before, which were so until now, and of now, and drops who is out of memory. The last that were lost never
+// are, so that a mesh without seeds heals, too.
 func (b peerBook) update(before, members []memberlist.Node, self string, now time.Time) {
 	note := func(nodes []memberlist.Node, seen time.Time) {
 		for _, n := range nodes {

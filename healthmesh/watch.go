@@ -31,8 +31,8 @@ type watch struct {
 	cert     expiry
 }
 
-func newWatch(c Check, known State, why reason) *watch {
-	return &watch{check: c, state: known, reason: why, known: known, damper: damper{least: c.HoldDown}, counted: time.Now()}
+func newWatch(c Check) *watch {
+	return &watch{check: c, damper: damper{least: c.HoldDown}, counted: time.Now()}
 }
 
 // ofRegion says whether it is of an endpoint of the region, and not only of others that an agent witnesses.
@@ -50,7 +50,8 @@ type result struct {
 }
 
 // take counts a result, and says whether the state or the reason changed. The first decides at once, unless it is a failure in another
-// region, which takes two at least; after it, as many in a row as fall or rise says, and for a rise the damper, too. Checks that could not be made are not in the row: they take nothing back.
+// region, which takes two at least; after it, as many in a row as fall or rise says, and for a rise the damper, too. Checks that could not
+// be made are not in the row: they take nothing back.
 func (w *watch) take(o outcome, now time.Time) (changed bool) {
 	held := w.held
 	if o.state == Down {
@@ -233,8 +234,8 @@ func (a *checker) watchOf(ctx context.Context, s *subject, c Check, old map[stri
 	key := s.key(c)
 	w := cmp.Or(a.watches[key], old[key])
 	if w == nil {
-		w = newWatch(c, s.state, s.reason)
-		w.known = s.known
+		w = newWatch(c)
+		w.state, w.reason, w.known = s.state, s.reason, s.known
 		a.start(ctx, w, newProbe(s.Target, c))
 	}
 	a.watches[key] = w

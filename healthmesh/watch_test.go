@@ -52,7 +52,7 @@ func TestTake(t *testing.T) {
 		{"a failure after what could not be made is no second fall", 2, 1, 3 * time.Second, "+--??--++++", "uudd??ddduu"},
 		{"not made does not go around the hold", 2, 1, 9 * time.Second, "+--??+", "uudd??"},
 	} {
-		w := newWatch(Check{Fall: c.fall, Rise: c.rise, HoldDown: c.hold}, Unknown, reason{})
+		w := newWatch(Check{Fall: c.fall, Rise: c.rise, HoldDown: c.hold})
 		if got := run(w, c.results); got != c.want {
 			t.Errorf("%s: %s gives\n%s, want\n%s", c.name, c.results, got, c.want)
 		}
@@ -61,7 +61,7 @@ func TestTake(t *testing.T) {
 
 // Three seconds up and three down for five minutes are two changes: down at once, and up when it has ended.
 func TestFlapping(t *testing.T) {
-	w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
+	w := newWatch(Check{Type: checkTCP}.withDefaults())
 	cycles := strings.Repeat("---+++", 50)
 	states := run(w, "+"+cycles+strings.Repeat("+", 10))
 	if changes := strings.Count(states, "ud") + strings.Count(states, "du"); changes != 2 || !strings.HasSuffix(states, "u") {
@@ -106,7 +106,7 @@ func TestFlappingIsTold(t *testing.T) {
 		a := &checker{o: AgentOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}, load: new(loader), fleet: new(fleet)}
 		var said Status
 		a.publish = func(s Status) { said = s }
-		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
+		w := newWatch(Check{Type: checkTCP}.withDefaults())
 		s := &subject{Target: Target{ID: 1, Name: "www 192.0.2.1"}, watches: []*watch{w}}
 		w.users = []*subject{s}
 		a.subjects = map[EndpointID]*subject{1: s}
@@ -137,7 +137,7 @@ func TestFlappingIsTold(t *testing.T) {
 func TestFlipsAreCountedInTheirRegion(t *testing.T) {
 	for region, want := range map[string]uint32{"eu-west": 1, "us-east": 0} {
 		a := &checker{o: AgentOptions{Region: "eu-west", Log: slog.New(slog.DiscardHandler)}, load: new(loader), fleet: new(fleet), publish: func(Status) {}}
-		w := newWatch(Check{Type: checkTCP}.withDefaults(), Unknown, reason{})
+		w := newWatch(Check{Type: checkTCP}.withDefaults())
 		s := &subject{Target: Target{ID: 1, Name: "www 192.0.2.1", Region: region}, watches: []*watch{w}}
 		w.users, a.subjects, a.watches = []*subject{s}, map[EndpointID]*subject{1: s}, map[string]*watch{"": w}
 		a.recount("eu-west")

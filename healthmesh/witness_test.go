@@ -23,7 +23,7 @@ func witnessOf(c Check, endpoints ...string) (*checker, *Status) {
 	a.watches = make(map[string]*watch)
 	for i, e := range endpoints {
 		region, address, _ := strings.Cut(e, " ")
-		w := newWatch(c, Unknown, reason{})
+		w := newWatch(c)
 		s := &subject{Target: Target{ID: EndpointID(i), Region: region, addr: netip.MustParseAddr(address)}, watches: []*watch{w}}
 		w.users, a.subjects[s.ID], a.watches[e] = []*subject{s}, s, w
 	}
